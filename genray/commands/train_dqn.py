@@ -82,7 +82,7 @@ class LaunchConfig:
 
 def slug(config: DQNConfig) -> str:
     """Return the run's name in file names."""
-    return "dqn-" + config.env.title.rpartition(":")[2].lower()
+    return "dqn-" + config.env.title.rpartition(":")[2].replace("/", "-").lower()
 
 
 @contextmanager

@@ -80,9 +80,9 @@ class Coordinator:
     ):
         config.validate()
         self.config = config
-        num_actions, frame_shape = probe_env(config.env)
-        card = self._card = network_card(config, num_actions, frame_shape)
-        layouts = config.plan_shards(frame_shape)
+        interface = probe_env(config.env)
+        card = self._card = network_card(config, *interface)
+        layouts = config.plan_shards(interface.frame_shape, interface.observation)
         cpus = reserve_share(config) if cpus_each is None else cpus_each
         gpus = gpus_each(config, int(ray.cluster_resources().get("GPU", 0)))
 

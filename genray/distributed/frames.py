@@ -136,27 +136,20 @@ def collect_frames(
     config.validate()
     out = config.out or atari_file(data_folder(), config.size, config.grey)
     make_room(out)
-    envs = (
-        [load_policy(config.model)[1]]
-        if config.model
-        else [EnvConfig(game=_game(name)) for name in config.names]
+    policy = load_policy(config.model) if config.model else None
+    require(
+        policy is None or policy[0].observation is None,
+        f"--model {config.model}: its environment returns no grey frames; leave it out: --games",
     )
+    envs = [policy[1]] if policy else [EnvConfig(game=_game(name)) for name in config.names]
     envs = list({env.title: env for env in envs}.values())  # a game given twice is one class
     require(
         config.grey or not any(env.env for env in envs),
         f"--model {config.model}: its environment has no colours: --grey",
     )
+    common = (config.size, config.grey, config.seed, config.model, config.epsilon)
     jobs = [
-        Job(
-            env,
-            count,
-            held_out,
-            config.size,
-            config.grey,
-            config.seed,
-            config.model,
-            config.epsilon,
-        )
+        Job(env, count, held_out, *common)
         for index, env in enumerate(envs)
         for held_out, count in _shares(config.frames, len(envs), index)
     ]

@@ -119,6 +119,7 @@ class LearnerActor:
         if place:
             learners, device = self._config.learner.learners, str(self._learner.device)
             self._group = Group(self._rank, learners, place, device, self._learner.online)
+            self._learner.share_statistics = self._group.take_from_leader
         if snapshot:
             state = torch.load(io.BytesIO(snapshot.learner), map_location="cpu", weights_only=True)
             self._learner.load_state_dict(state)

@@ -60,8 +60,8 @@ class LocalAgent:
         self.config = config
         keep_freed_memory()
         seed = config.run.seed
-        num_actions, frame_shape = probe_env(config.env)
-        self._card = network_card(config, num_actions, frame_shape)
+        interface = probe_env(config.env)
+        self._card = network_card(config, *interface)
         self._set_threads(threads)
         self.learner = Learner(
             config.learner,
@@ -72,7 +72,9 @@ class LocalAgent:
         )
         self.shards = [
             ReplayShard(config.replay, layout, seed=np.random.SeedSequence([seed, 1, index]))
-            for index, layout in enumerate(config.plan_shards(frame_shape))
+            for index, layout in enumerate(
+                config.plan_shards(interface.frame_shape, interface.observation)
+            )
         ]
         self._copies: list[DeviceFrames] = []
         self._copy_frames()

@@ -19,6 +19,7 @@ from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, final_
 from genray.rl.networks import QNetwork
 from genray.rl.noisy import draw_noise
 from genray.rl.nstep import n_step
+from genray.rl.observation import Observation, observation_of, stack_of
 from genray.rl.targets import rescaled, unrescaled
 
 
@@ -42,12 +43,20 @@ class Lanes:
         frame_EHW: the first frames, uint8.
         config: the start rule and the size of a stack.
         past_actions: K, the number of past actions.
+        observation: describes packed records; None: frames are grey frames.
     """
 
-    def __init__(self, frame_EHW: np.ndarray, config: EnvConfig, past_actions: int):
-        self._config = config
+    def __init__(
+        self,
+        frame_EHW: np.ndarray,
+        config: EnvConfig,
+        past_actions: int,
+        observation: Observation | None = None,
+    ):
+        self._config, self._observation = config, observation
+        self._stack = stack_of(config.stack, observation)
         num_lanes = len(frame_EHW)
-        self.stack_ESHW = np.zeros((num_lanes, config.stack, *frame_EHW.shape[1:]), np.uint8)
+        self.stack_ESHW = np.zeros((num_lanes, self._stack, *frame_EHW.shape[1:]), np.uint8)
         self.past_EK = np.full((num_lanes, past_actions), -1, np.int16)
         self.age_E = np.zeros(num_lanes, np.int64)
         self._begin(np.ones(num_lanes, bool), frame_EHW)
@@ -74,12 +83,21 @@ class Lanes:
     @property
     def waits_E(self) -> np.ndarray:
         """Lanes that act with no-ops until their stack is full (start rule "wait"); bool [E]."""
-        return (self.age_E < self._config.stack - 1) & (self._config.stack_start == "wait")
+        return (self.age_E < self._stack - 1) & (self._config.stack_start == "wait")
+
+    @property
+    def legal_EA(self) -> np.ndarray | None:
+        """Which actions are legal now; bool [E, A]. None: the environment gives no masks."""
+        if self._observation is None:
+            return None
+        return self._observation.legal(self.stack_ESHW[:, -1])
 
     def q_values(
         self, network: QNetwork, device: torch.device, chosen_E: np.ndarray | slice = slice(None)
     ) -> np.ndarray:
-        """Return the Q-values of all lanes or of the lanes `chosen_E`; float32 [lanes, A]."""
+        """Return the Q-values of all lanes or of the lanes `chosen_E`; float32 [lanes, A]. An
+        illegal action has the Q-value `targets.ILLEGAL`.
+        """
         with torch.inference_mode():
             frames = torch.from_numpy(self.stack_ESHW[chosen_E]).to(device, non_blocking=True)
             past = torch.from_numpy(self.past_EK[chosen_E]).to(device, non_blocking=True)
@@ -161,7 +179,12 @@ class Collector:
         """Start new episodes in all lanes and discard all state of the old episodes."""
         num_lanes, config = self.env.num_lanes, self.config
         frame_EHW = self.env.reset(int(self._rng.integers(2**31 - num_lanes)))
-        self.lanes = Lanes(frame_EHW, self._env_config, self.network.config.past_actions)
+        self.lanes = Lanes(
+            frame_EHW,
+            self._env_config,
+            self.network.config.past_actions,
+            observation_of(self.env),
+        )
         self._choose = EpsilonGreedy(
             num_lanes, self._explore.persistence, self._explore.max_held_steps
         )
@@ -272,7 +295,8 @@ class Collector:
         q_EA = self.lanes.q_values(self.network, self._device)
         epsilon_E = self.epsilon_E
         waits_E, over_E = self.lanes.waits_E, self._over_E
-        action_E = np.where(waits_E, 0, self._choose(q_EA, epsilon_E, self._rng))
+        choice_E = self._choose(q_EA, epsilon_E, self._rng, self.lanes.legal_EA)
+        action_E = np.where(waits_E, 0, choice_E)
         step = self.env.step(action_E)
         ends_E = step.terminated_E | step.truncated_E
         dies_E = step.terminated_E | (step.life_lost_E & (self._env_config.life_loss == "terminal"))

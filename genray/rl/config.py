@@ -16,6 +16,7 @@ from genray.rl.exploration import ExploreConfig
 from genray.rl.learner import LearnerConfig
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.networks import NetworkConfig
+from genray.rl.observation import Observation, stack_of
 from genray.rl.replay import ReplayConfig, ShardLayout, plan_shards
 
 
@@ -60,6 +61,7 @@ class RunConfig:
 
 FIXED = (
     "env.env",
+    "env.env_config",
     "env.full_action_space",
     "env.frame_skip",
     "env.stack",
@@ -191,8 +193,11 @@ class DQNConfig:
                 )
         return notes
 
-    def plan_shards(self, frame_shape: tuple[int, int]) -> list[ShardLayout]:
-        """Return the layout of each replay shard.
+    def plan_shards(
+        self, frame_shape: tuple[int, int], observation: Observation | None = None
+    ) -> list[ShardLayout]:
+        """Return the layout of each replay shard. `observation` describes packed records; None:
+        grey frames.
 
         Raises ConfigError for more shards than collectors, and if a ring buffer is too short.
         """
@@ -201,7 +206,7 @@ class DQNConfig:
             collectors=self.collect.collectors,
             lanes=self.collect.envs_per_collector,
             frame_shape=frame_shape,
-            stack=self.env.stack,
+            stack=stack_of(self.env.stack, observation),
             stack_start=self.env.stack_start,
             past_actions=self.network.past_actions,
             n_step=self.collect.n_step,

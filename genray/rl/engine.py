@@ -1,15 +1,17 @@
 """Defines the interface of a training engine, which is local or on Ray, and its progress report."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from genray.config import to_dict
+from genray.errors import require
 from genray.rl.collect import Episode
 from genray.rl.config import DQNConfig
 from genray.rl.env import EnvConfig, FrameVectorEnv, check_env, make_env
 from genray.rl.networks import QNetwork, build_network
+from genray.rl.observation import Observation, observation_of, stack_of
 from genray.runs.storage import Place
 
 
@@ -77,15 +79,45 @@ class Engine(Protocol):
 
 
 def network_card(
-    config: DQNConfig, num_actions: int, frame_shape: tuple[int, int]
+    config: DQNConfig,
+    num_actions: int,
+    frame_shape: tuple[int, int],
+    observation: Observation | None = None,
 ) -> dict[str, Any]:
-    """Return the argument of `build_network`: JSON values, which are stored with every model."""
+    """Return the argument of `build_network`: JSON values, which are stored with every model.
+
+    `observation` describes packed records; None: grey frames.
+    """
+    records = {}
+    if observation is not None:
+        records = {"observation": observation.card()}
+        _check_records(config, observation)
     return {
         "num_actions": num_actions,
         "frame_shape": list(frame_shape),
-        "stack": config.env.stack,
+        "stack": stack_of(config.env.stack, observation),
+        **records,
         **to_dict(config.network),
     }
+
+
+def _check_records(config: DQNConfig, observation: Observation) -> None:
+    """Raise ConfigError for options that packed records do not have."""
+    title, learner = config.env.title, config.learner
+    for name, used in (
+        ("--shift", learner.shift),
+        ("--intensity", learner.intensity),
+        ("--median-frame", config.network.median_frame),
+    ):
+        require(
+            not used,
+            f"{name}: for grey frames only, which --env {title} does not return; leave it out",
+        )
+    require(
+        observation.mask is None or config.env.stack_start != "wait" or not observation.has_image,
+        f"--stack-start wait: not with action masks, which --env {title} gives; use blank or "
+        "repeat",
+    )
 
 
 def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
@@ -97,8 +129,17 @@ def initial_network(card: dict[str, Any], seed: int) -> QNetwork:
         return build_network(card)
 
 
-def probe_env(config: EnvConfig) -> tuple[int, tuple[int, int]]:
-    """Make the environment with one lane, close it, and return (number of actions, frame shape).
+class Interface(NamedTuple):
+    """What an agent needs to know of an environment."""
+
+    num_actions: int
+    frame_shape: tuple[int, int]
+    observation: Observation | None
+    """Describes packed records; None: grey frames."""
+
+
+def probe_env(config: EnvConfig) -> Interface:
+    """Make the environment with one lane, close it, and return its interface.
 
     Raises ConfigError when a user's environment cannot be made or breaks the protocol.
     """
@@ -106,6 +147,6 @@ def probe_env(config: EnvConfig) -> tuple[int, tuple[int, int]]:
     try:
         if config.env:
             check_env(env, config.env)
-        return env.num_actions, env.frame_shape
+        return Interface(env.num_actions, env.frame_shape, observation_of(env))
     finally:
         env.close()

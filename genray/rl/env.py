@@ -1,11 +1,13 @@
-"""Defines the environment protocol, Atari by this protocol, and checks of users' environments.
+"""Makes environments: Atari, Gymnasium's, and users' own.
 
 An environment plays several games, its lanes, in lockstep. A lane returns uint8 frames, and begins
 its next episode by itself.
 
 Shapes: E lanes, H height, W width.
 
-The protocol is small, so that any environment can implement it (`--env module:factory`):
+`--env` names a registered environment of Gymnasium (`CartPole-v1`), or `module:attribute`. The
+attribute is a `gymnasium.Env` class, a function that returns an instance of one, Gymnasium's
+`VectorEnv`, or a class of the project's own protocol, which takes the least time for each step:
 
 * `factory(num_lanes=E)` returns an object with the attributes and methods of `FrameVectorEnv`.
 * A lane restarts *one step late* (gymnasium calls this "next-step" autoreset). The step that ends
@@ -14,18 +16,22 @@ The protocol is small, so that any environment can implement it (`--env module:f
   a truncated episode's final frame is available for the bootstrap.
 """
 
-import importlib
-import os
-import sys
-import traceback
+import json
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from genray.bounds import bounded, check_bounds
-from genray.errors import ConfigError, RunFault
+from genray.errors import ConfigError
+from genray.rl.env_checks import CheckedEnv as CheckedEnv
+from genray.rl.env_checks import CheckedSavingEnv, brief, broken
+from genray.rl.env_checks import check_env as check_env
+from genray.rl.env_names import OWN_MODULES as OWN_MODULES
+from genray.rl.env_names import load_factory as load_factory
+from genray.rl.env_protocol import FrameVectorEnv as FrameVectorEnv
+from genray.rl.env_protocol import SavesState as SavesState
+from genray.rl.env_protocol import Step as Step
 from genray.rl.games import resolve_game
 
 
@@ -36,7 +42,12 @@ class EnvConfig:
     game: str = "pong"
     """An Atari game: `breakout`, `Breakout` or `ALE/Breakout-v5`."""
     env: str = ""
-    """`module:factory` of a user's environment (see genray/rl/env.py); --game is then ignored."""
+    """A registered environment of Gymnasium (`CartPole-v1`), or `module:attribute` of a
+    `gymnasium.Env` class, a function that makes one, or a class of genray's own protocol (see
+    genray/rl/env.py); --game is then ignored.
+    """
+    env_config: str = ""
+    """Arguments of --env as a JSON object, e.g. '{"is_slippery": false}'."""
     sticky_actions: float = bounded(0.0, min=0, below=1, example=0.25)
     """Probability, in each frame, that the emulator repeats the previous action: 0 in DQN and
     Ape-X, 0.25 in Machado 2018.
@@ -64,56 +75,38 @@ class EnvConfig:
     def validate(self) -> None:
         """Raise ConfigError for an unknown game or an invalid option."""
         check_bounds(self)
+        options = self.env_options
         if self.env:
             load_factory(self.env)
+        elif options:
+            raise ConfigError(
+                f"--env-config {self.env_config}: needs --env; the options of an Atari game are "
+                "--sticky-actions, --frame-skip and others"
+            )
         else:
             resolve_game(self.game)
 
     @property
     def title(self) -> str:
-        """The game in ALE's spelling, or `module:factory` of a user's environment."""
+        """The game in ALE's spelling, or the name of a user's environment."""
         return self.env or resolve_game(self.game)
 
-
-class Step(NamedTuple):
-    """The result of one step of all lanes."""
-
-    frame_EHW: np.ndarray  # uint8
-    reward_E: np.ndarray  # float32: the game's own reward, never clipped
-    terminated_E: np.ndarray  # bool: the game's rules ended the episode; no reward can follow
-    truncated_E: np.ndarray  # bool: a limit ended the episode; its final frame is bootstrapped from
-    life_lost_E: np.ndarray  # bool: a life was lost and the episode continues
-
-
-class FrameVectorEnv(Protocol):
-    """E lanes of one game, stepped together. A lane restarts one step late (see the module's
-    docstring).
-    """
-
-    num_lanes: int
-    num_actions: int
-    frame_shape: tuple[int, int]
-
-    def reset(self, seed: int) -> np.ndarray:
-        """Begin new episodes in all lanes; return the first frames, uint8 [E, H, W]."""
-
-    def step(self, action_E: np.ndarray) -> Step:
-        """Act in all lanes; `action_E` is int [E] in [0, num_actions)."""
-
-    def close(self) -> None: ...
-
-
-@runtime_checkable
-class SavesState(Protocol):
-    """An environment whose state can be saved. A resumed run then continues the episodes bit for
-    bit.
-    """
-
-    def state(self) -> dict[str, Any]:
-        """Return the whole state as JSON values."""
-
-    def restore(self, state: dict[str, Any]) -> np.ndarray:
-        """Continue from `state`; returns the current frames [E, H, W]."""
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """The arguments of `env`. Raises ConfigError if `env_config` is not a JSON object."""
+        try:
+            options = json.loads(self.env_config or "{}")
+        except ValueError as error:
+            raise ConfigError(
+                f"--env-config {self.env_config}: not JSON ({error}); write e.g. "
+                "'{\"is_slippery\": false}'"
+            ) from error
+        if not isinstance(options, dict):
+            raise ConfigError(
+                f"--env-config {self.env_config}: not a JSON object; write e.g. "
+                "'{\"is_slippery\": false}'"
+            )
+        return options
 
 
 class AtariLanes:
@@ -191,208 +184,49 @@ class AtariLanes:
         self._env.close()
 
 
-OWN_MODULES = "GENRAY_OWN_MODULES"
-"""Environment variable of Ray's workers: the directory in which the command was started."""
-
-
-def load_factory(name: str) -> Any:
-    """Import and return the callable that `module:factory` names.
-
-    A worker also finds modules in the directory in which the command was started. The directory
-    comes last on the import path, so that no file there replaces an installed module.
-
-    Raises ConfigError for another form of name, and when the callable cannot be imported.
-    """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ConfigError(f"--env {name}: write module:factory, e.g. genray.rl.catch:Catch")
-    own = os.environ.get(OWN_MODULES)
-    if own and own not in sys.path:
-        sys.path.append(own)
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"--env {name}: {error}; write module:factory, e.g. genray.rl.catch:Catch"
-        ) from error
-    if not callable(factory):
-        raise ConfigError(
-            f"--env {name}: {attribute} cannot be called; it must make an environment"
-        )
-    return factory
-
-
-def make_env(config: EnvConfig, num_lanes: int, num_threads: int = 0) -> FrameVectorEnv:
+def make_env(
+    config: EnvConfig, num_lanes: int, num_threads: int = 0, *, render_mode: str | None = None
+) -> FrameVectorEnv:
     """Make the environment that `config` names, with `num_lanes` lanes.
 
-    `num_threads`: threads of ALE's emulators; 0 lets ALE choose. Raises ConfigError for an unknown
-    game, and when a user's environment cannot be made or lacks an attribute.
+    `num_threads`: threads of ALE's emulators; 0 lets ALE choose. `render_mode`: passed on to an
+    environment of Gymnasium. Raises ConfigError for an unknown game, and when a user's environment
+    cannot be made, is not supported, or lacks an attribute.
     """
     if not config.env:
         return AtariLanes(config, num_lanes, num_threads)
-    factory = load_factory(config.env)
-    try:
-        env = factory(num_lanes=num_lanes)
-    except Exception as error:
-        raise _breaks(
-            config.env, f"making it with num_lanes={num_lanes} failed: {_words(error)}"
-        ) from error
-    for name in ("num_lanes", "num_actions", "frame_shape", "reset", "step", "close"):
-        if not hasattr(env, name):
-            raise ConfigError(
-                f"--env {config.env}: the environment lacks `{name}` (see "
-                "genray.rl.env.FrameVectorEnv)"
-            )
+    from genray.rl.env_gym import Kind, gym_lanes, kind_of  # needs Gymnasium, as Atari does not
+
+    factory, options = load_factory(config.env), config.env_options
+    kind = kind_of(factory, options)
+    env: Any = None
+    if kind is Kind.OWN:
+        env = _own_lanes(config.env, factory, options, num_lanes)
+    if env is not None:
+        for name in ("num_lanes", "num_actions", "frame_shape", "reset", "step", "close"):
+            if not hasattr(env, name):
+                raise ConfigError(
+                    f"--env {config.env}: the environment lacks `{name}` (see "
+                    "genray.rl.env.FrameVectorEnv)"
+                )
+    else:
+        one = Kind.ONE if kind is Kind.OWN else kind
+        env = gym_lanes(config.env, factory, one, options, num_lanes, render_mode)
     checked = CheckedSavingEnv if isinstance(env, SavesState) else CheckedEnv
     return cast(FrameVectorEnv, checked(env, config.env))
 
 
-class CheckedEnv:
-    """Wraps a user's environment and checks every reset and step, so that the agent does not learn
-    from wrong arrays.
-
-    Other attributes are read from the environment `own`. `reset` and `step` raise RunFault for an
-    exception of the environment, for arrays of a wrong type, shape or dtype, and for rewards that
-    are not finite. The message names the method or the field. The checks take 5 µs per step.
-
-    Args:
-        own: the user's environment.
-        name: the name for messages, `module:factory`.
+def _own_lanes(name: str, factory: Any, options: dict[str, Any], num_lanes: int) -> Any:
+    """Return the lanes that `factory` makes; None if it is a function with any keyword arguments
+    that passes them on to a class without lanes.
     """
+    from genray.rl.env_gym import takes_any_keyword
 
-    def __init__(self, own: Any, name: str):
-        self.own, self._name = own, name
-
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute == "own":  # not set yet while an instance is unpickled
-            raise AttributeError(attribute)
-        return getattr(self.own, attribute)
-
-    def reset(self, seed: int) -> np.ndarray:
-        """Reset the environment and check its frames."""
-        frame_EHW = self._call("reset", seed)
-        self._refuse(problem_of("reset", frame_EHW, "uint8", self._frames))
-        return frame_EHW
-
-    def step(self, action_E: np.ndarray) -> Step:
-        """Step the environment, check its arrays and convert rewards to float32."""
-        returned = self._call("step", action_E)
-        try:
-            step = Step(*returned)
-        except TypeError as error:
-            raise RunFault(f"{self._name}: its step gave no Step: {error}") from error
-        self._refuse(problem_of_step(step, self._frames))
-        with np.errstate(over="ignore"):  # a float64 above float32's range becomes infinite
-            reward_E = step.reward_E.astype(np.float32, copy=False)
-        if not np.isfinite(reward_E).all():
-            wrong = reward_E[~np.isfinite(reward_E)][0]
-            raise RunFault(f"{self._name}: its step gave a reward of {wrong}, not a finite number")
-        return step._replace(reward_E=reward_E)
-
-    def close(self) -> None:
-        """Close the environment. An error is only printed, because no more steps are needed."""
-        try:
-            self.own.close()
-        except Exception as error:
-            print(f"warning: {self._name}: its close failed: {_words(error)}", file=sys.stderr)
-
-    @property
-    def _frames(self) -> tuple[int, ...]:
-        return (self.own.num_lanes, *self.own.frame_shape)
-
-    def _call(self, method: str, argument: Any) -> Any:
-        try:
-            return getattr(self.own, method)(argument)
-        except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)[1:]
-            own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
-            where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-            raise RunFault(f"{self._name}: its {method} failed: {_words(error)}{where}") from error
-
-    def _refuse(self, problem: str) -> None:
-        if problem:
-            raise RunFault(f"{self._name}: {problem}; genray/rl/env.py says what it must do")
-
-
-class CheckedSavingEnv(CheckedEnv):
-    """CheckedEnv around an environment that can save its state.
-
-    The class defines the methods because, from Python 3.12 on, `isinstance(env, SavesState)` does
-    not find attributes that `__getattr__` returns.
-    """
-
-    def state(self) -> dict[str, Any]:
-        return self.own.state()
-
-    def restore(self, state: dict[str, Any]) -> np.ndarray:
-        return self.own.restore(state)
-
-
-def problem_of(what: str, array: Any, kind: str, shape: tuple[int, ...]) -> str:
-    """Return a description of what is wrong with an array that must have dtype `kind` and shape
-    `shape`; "" if nothing is wrong.
-
-    `what` names the array in the description. If `kind` is "float32", which only rewards are, any
-    real dtype is accepted, because the caller converts rewards.
-    """
-    if not isinstance(array, np.ndarray):
-        return f"{what} is {type(array).__name__}, not {kind} {list(shape)}"
-    real = kind == "float32" and array.dtype.kind in "fiu"
-    if array.shape == shape and (array.dtype == kind or real):
-        return ""
-    got = f"{array.dtype} {list(array.shape)}"
-    return f"{what} is {got}, not {kind} {list(shape)}"
-
-
-def problem_of_step(step: Step, frames: tuple[int, ...]) -> str:
-    """Return a description of the first wrong array of a step; "" if no array is wrong.
-
-    `frames`: the required shape of the frames, (E, H, W).
-    """
-    lanes = frames[:1]
-    return (
-        problem_of("step's frame_EHW", step.frame_EHW, "uint8", frames)
-        or problem_of("step's reward_E", step.reward_E, "float32", lanes)
-        or problem_of("step's terminated_E", step.terminated_E, "bool", lanes)
-        or problem_of("step's truncated_E", step.truncated_E, "bool", lanes)
-        or problem_of("step's life_lost_E", step.life_lost_E, "bool", lanes)
-    )
-
-
-def check_env(env: FrameVectorEnv, name: str) -> None:
-    """Reset a user's environment, play one step, and check its attributes and arrays against the
-    protocol.
-
-    Raises ConfigError, which names the problem. Without this check, an environment that returns
-    float frames or integer masks would be found only after the run's actors have started.
-    """
-    env = env.own if isinstance(env, CheckedEnv) else env
-    shape = env.frame_shape
-    if not (
-        isinstance(shape, tuple)
-        and len(shape) == 2
-        and all(isinstance(side, Integral) for side in shape)
-    ):
-        raise _breaks(name, f"frame_shape is {shape!r}, not (height, width)")
-    if not isinstance(env.num_actions, Integral) or not 1 <= int(env.num_actions) <= 256:
-        raise _breaks(name, f"num_actions is {env.num_actions!r}, not a number in 1..256")
     try:
-        first = env.reset(0)
-        step = Step(*env.step(np.zeros(env.num_lanes, np.int64)))
+        return factory(num_lanes=num_lanes, **options)
     except Exception as error:
-        raise _breaks(name, f"its first step failed: {_words(error)}") from error
-    frames = (env.num_lanes, *shape)
-    problem = problem_of("reset", first, "uint8", frames) or problem_of_step(step, frames)
-    if problem:
-        raise _breaks(name, problem)
-
-
-def _breaks(name: str, what: str) -> ConfigError:
-    return ConfigError(
-        f"--env {name}: {what}; genray/rl/env.py says what it must do, genray/rl/catch.py is an "
-        "example"
-    )
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if "'num_lanes'" in str(error) and takes_any_keyword(factory):
+            return None
+        raise broken(
+            name, f"making it with num_lanes={num_lanes} failed: {brief(error)}"
+        ) from error

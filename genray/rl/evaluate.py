@@ -6,6 +6,7 @@ Shapes: E lanes, A actions, H height, W width.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,9 @@ from genray.rl.env import AtariLanes, EnvConfig, make_env
 from genray.rl.evaluation import Evaluation as Evaluation
 from genray.rl.evaluation import EvaluationStopped, max_episode_steps, num_batches_of
 from genray.rl.evaluation import student_t95 as student_t95
-from genray.rl.exploration import epsilon_greedy
+from genray.rl.exploration import epsilon_greedy, random_legal
 from genray.rl.networks import QNetwork
+from genray.rl.observation import observation_of
 
 Policy = Callable[[Lanes, np.ndarray], np.ndarray]
 """(lanes, playing_E) -> action_E; where `playing_E` is False, the action does not affect the
@@ -58,8 +60,15 @@ def random_play(config: EnvConfig, episodes: int = 30, seed: int = 0) -> Evaluat
     """
     num_actions = len(action_names(config))
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+
+    def act(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
+        legal_EA = lanes.legal_EA
+        if legal_EA is not None:
+            return random_legal(legal_EA, rng)
+        return rng.integers(num_actions, size=len(playing_E))
+
     return play_out(
-        lambda lanes, playing_E: rng.integers(num_actions, size=len(playing_E)),
+        act,
         config, episodes=episodes, epsilon=1.0, seed=seed,
     )  # fmt: skip
 
@@ -73,14 +82,14 @@ def constant_action_scores(
     config: EnvConfig, episodes: int = 10, seed: int = 0
 ) -> dict[str, float]:
     """Return {action's name: mean score of repeating this action}; all actions play from the same
-    starts.
+    starts. Where the action is illegal, the first legal one is played.
 
     In some games, holding one direction scores far above random play. A policy has learned
     something only if it clearly exceeds the best score of a constant action.
     """
     return {
         name: play_out(
-            lambda lanes, playing_E, held=action: np.full(len(playing_E), held),  # type: ignore[misc]
+            partial(_hold, action),
             config,
             episodes=episodes,
             epsilon=0.0,
@@ -88,6 +97,13 @@ def constant_action_scores(
         ).mean
         for action, name in enumerate(action_names(config))
     }
+
+
+def _hold(action: int, lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
+    legal_EA = lanes.legal_EA
+    if legal_EA is None:
+        return np.full(len(playing_E), action)
+    return np.where(legal_EA[:, action], action, legal_EA.argmax(axis=1))
 
 
 def best_constant_action(config: EnvConfig, episodes: int = 10, seed: int = 0) -> tuple[str, float]:
@@ -137,9 +153,8 @@ def greedy_policy(
             watch(q_EA)
         # Draw random numbers for all lanes, so that the random actions of one lane do not depend on
         # when the other lanes' episodes end.
-        return np.where(
-            lanes.waits_E, 0, epsilon_greedy(q_EA, np.full(len(playing_E), epsilon), rng)
-        )
+        epsilon_E = np.full(len(playing_E), epsilon)
+        return np.where(lanes.waits_E, 0, epsilon_greedy(q_EA, epsilon_E, rng, lanes.legal_EA))
 
     return act
 
@@ -223,7 +238,7 @@ def _play_batch(
     # ALE cuts its own episodes; a user's environment might play an episode forever.
     limit = max_episode_steps(config) if config.env else math.inf
     try:
-        lanes = Lanes(env.reset(seed), config, past_actions)
+        lanes = Lanes(env.reset(seed), config, past_actions, observation_of(env))
         playing_E, score_E = np.ones(num_lanes, bool), np.zeros(num_lanes)
         steps_E, cut_E = np.zeros(num_lanes, np.int64), np.zeros(num_lanes, bool)
         while playing_E.any():
@@ -288,7 +303,7 @@ def play_steps(
     screen = None if config.env else AtariLanes(config, 1, num_threads=1, color=True)
     try:
         frame_EHW = env.reset(env_seed)
-        lanes = Lanes(frame_EHW, config, network.config.past_actions)
+        lanes = Lanes(frame_EHW, config, network.config.past_actions, observation_of(env))
         yield PlayedStep(
             screen.reset(env_seed)[0].copy() if screen else _rgb(frame_EHW[0]), None, None, 0.0
         )

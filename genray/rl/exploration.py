@@ -100,14 +100,26 @@ class EpsilonGreedy:
         """Number of further steps for which each lane repeats `held_E`."""
 
     def __call__(
-        self, q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator
+        self,
+        q_EA: np.ndarray,
+        epsilon_E: np.ndarray,
+        rng: np.random.Generator,
+        legal_EA: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return actions, int64 [E]: the held action if there is one; else a random one with
         probability ε, which may then be held; else the one with the largest Q-value.
+
+        `legal_EA`: which actions are legal, bool [E, A], at least one in each lane; None: all.
+        Random actions are uniform over the legal ones. A held action that has become illegal is
+        given up, and the legal action with the largest Q-value is chosen.
         """
         num_lanes, num_actions = q_EA.shape
         begins_E = (rng.random(num_lanes) < epsilon_E) & (self.left_E == 0)
-        random_E = rng.integers(num_actions, size=num_lanes)
+        random_E = (
+            rng.integers(num_actions, size=num_lanes)
+            if legal_EA is None
+            else random_legal(legal_EA, rng)
+        )
         steps_E = (
             np.minimum(rng.zipf(self._persistence, num_lanes), self._max_held)
             if self._persistence
@@ -115,13 +127,29 @@ class EpsilonGreedy:
         )
         self.held_E = np.where(begins_E, random_E, self.held_E)
         self.left_E = np.where(begins_E, steps_E, self.left_E)
+        if legal_EA is not None:
+            self.left_E *= legal_EA[np.arange(num_lanes), self.held_E]
+            q_EA = np.where(legal_EA, q_EA, -np.inf)
         holds_E = self.left_E > 0
         self.left_E -= holds_E
         return np.where(holds_E, self.held_E, q_EA.argmax(axis=1))
 
 
-def epsilon_greedy(q_EA: np.ndarray, epsilon_E: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def random_legal(legal_EA: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a uniformly random legal action of each lane, int64 [E]."""
+    # The k-th legal action, k uniform below their number, is where their count first exceeds k.
+    count_EA = legal_EA.cumsum(axis=1)
+    k_E = rng.integers(count_EA[:, -1])
+    return (count_EA > k_E[:, None]).argmax(axis=1)
+
+
+def epsilon_greedy(
+    q_EA: np.ndarray,
+    epsilon_E: np.ndarray,
+    rng: np.random.Generator,
+    legal_EA: np.ndarray | None = None,
+) -> np.ndarray:
     """Return for each lane a random action with probability ε, else the action with the largest
-    Q-value; int64 [E].
+    Q-value; int64 [E]. Only legal actions, if `legal_EA` is given.
     """
-    return EpsilonGreedy(len(q_EA))(q_EA, epsilon_E, rng)
+    return EpsilonGreedy(len(q_EA))(q_EA, epsilon_E, rng, legal_EA)

@@ -30,6 +30,8 @@ class Outputs(NamedTuple):
     next_online: Tensor | None  # of w for s', with double Q-learning
     now_target: Tensor | None  # of w⁻ for s, with Munchausen
     tau_BZ: Tensor | None  # the quantiles' probabilities of `now`
+    legal_BA: Tensor | None = None  # bool: the actions that are legal in s; None: all
+    next_legal_BA: Tensor | None = None  # bool: the actions that are legal in s'
 
 
 class Loss(NamedTuple):
@@ -60,12 +62,15 @@ class ScalarHead(nn.Module):
     def loss(self, batch: DeviceBatch, out: Outputs, config: LearnerConfig) -> Loss:
         """Return the errors and losses of a batch."""
         q_next_BA = targets.unrescaled(out.next_target) if self.rescale else out.next_target
+        q_next_BA = targets.legal_only(q_next_BA, out.next_legal_BA)
         if out.now_target is not None:
             q_BA = targets.unrescaled(out.now_target) if self.rescale else out.now_target
+            q_BA = targets.legal_only(q_BA, out.legal_BA)
             target_B = munchausen_target(batch, q_BA, q_next_BA.unsqueeze(-1), config).squeeze(-1)
         elif out.next_online is not None:
+            chooser_BA = targets.legal_only(out.next_online, out.next_legal_BA)
             target_B = targets.double_q_target(
-                batch.return_B, batch.discount_B, out.next_online, q_next_BA
+                batch.return_B, batch.discount_B, chooser_BA, q_next_BA
             )
         else:
             target_B = targets.q_learning_target(batch.return_B, batch.discount_B, q_next_BA)
@@ -103,7 +108,8 @@ class C51Head(nn.Module):
         target.
         """
         chooser_BAZ = out.next_target if out.next_online is None else out.next_online
-        p_next_BZ = _of_actions(out.next_target, self.q(chooser_BAZ).argmax(1)).softmax(-1)
+        q_BA = targets.legal_only(self.q(chooser_BAZ), out.next_legal_BA)
+        p_next_BZ = _of_actions(out.next_target, q_BA.argmax(1)).softmax(-1)
         target_BZ = targets.categorical_projection(
             batch.return_B, batch.discount_B, p_next_BZ.detach(), self.support_Z
         )
@@ -148,10 +154,12 @@ class IQNHead(nn.Module):
         next_BAZ = targets.unrescaled(out.next_target) if self.rescale else out.next_target
         if out.now_target is not None:
             now_BAZ = targets.unrescaled(out.now_target) if self.rescale else out.now_target
-            target_BZ = munchausen_target(batch, now_BAZ.mean(-1), next_BAZ, config)
+            q_BA = targets.legal_only(now_BAZ.mean(-1), out.legal_BA)
+            target_BZ = munchausen_target(batch, q_BA, next_BAZ, config, out.next_legal_BA)
         else:
             chooser_BAZ = out.next_target if out.next_online is None else out.next_online
-            next_BZ = _of_actions(next_BAZ, self.q(chooser_BAZ).argmax(1))
+            q_BA = targets.legal_only(self.q(chooser_BAZ), out.next_legal_BA)
+            next_BZ = _of_actions(next_BAZ, q_BA.argmax(1))
             target_BZ = batch.return_B[:, None] + batch.discount_B[:, None] * next_BZ
         target_BZ = targets.rescaled(target_BZ) if self.rescale else target_BZ
         value_BZ = _of_actions(out.now, batch.action_B.long())
@@ -174,7 +182,11 @@ def make_head(config: NetworkConfig) -> Head:
 
 
 def munchausen_target(
-    batch: DeviceBatch, q_BA: Tensor, next_BAZ: Tensor, config: LearnerConfig
+    batch: DeviceBatch,
+    q_BA: Tensor,
+    next_BAZ: Tensor,
+    config: LearnerConfig,
+    next_legal_BA: Tensor | None = None,
 ) -> Tensor:
     """Return R + α [τ log π(a|s)] + D Σ_a' π(a'|s') (Z(s', a') − τ log π(a'|s')), float32 [B, Z],
     all by w⁻. [Vieillard 2020, https://arxiv.org/abs/2007.14430] Departure: with n > 1 the added
@@ -184,7 +196,8 @@ def munchausen_target(
     added_B = targets.munchausen_reward(
         q_BA, batch.action_B, config.munchausen, temperature, config.munchausen_floor
     )
-    pi_BA, log_BA = targets.soft_policy(next_BAZ.mean(-1), temperature)
+    q_next_BA = targets.legal_only(next_BAZ.mean(-1), next_legal_BA)
+    pi_BA, log_BA = targets.soft_policy(q_next_BA, temperature)
     soft_BZ = (pi_BA[..., None] * (next_BAZ - log_BA[..., None])).sum(1)
     return (batch.return_B + added_B)[:, None] + batch.discount_B[:, None] * soft_BZ
 

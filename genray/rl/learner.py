@@ -7,7 +7,7 @@ target network; s, s': an observation and the one that its target uses.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -96,6 +96,8 @@ class Learner:
             )
         self._transfers = Transfers(self.device)
         self._results: list[torch.Tensor] = []
+        self.share_statistics: Callable[[Sequence[torch.Tensor]], None] | None = None
+        """Among several learners: overwrites tensors with those of the leader."""
         self._next_target_pass: _TargetPass | None = None
         self._copy_number = 0
         self._has_median = False
@@ -148,6 +150,8 @@ class Learner:
                     list(self.online.parameters()),
                     self.config.target_tau,
                 )
+                for mine, theirs in zip(self.target.statistics, self.online.statistics):
+                    mine.copy_(theirs)
         elif self.updates % self.config.target_period_updates == 0:
             self._copy_number += 1
             self.target.load_state_dict(self.online.state_dict())
@@ -181,6 +185,21 @@ class Learner:
                 network.set_median(frames_BSHW.flatten(0, 1))
             self._has_median = True
         return medians
+
+    def _observe(self, tensors: DeviceBatch) -> None:
+        """Add the batch's vectors to the mean and the standard deviation of w, if it normalises.
+
+        w⁻ keeps its own until its next copy, so that it stays the same function.
+        """
+        statistics = self.online.statistics
+        if not statistics:
+            return
+        self.online.observe(tensors.obs_BSHW)
+        if self.share_statistics:
+            self.share_statistics(statistics)
+        if self.updates == 0:
+            for mine, theirs in zip(self.target.statistics, statistics):
+                mine.copy_(theirs)
 
     def expect(self, following: AnySample) -> None:
         """Send the next batch to a GPU, while the GPU still works on the current one.
@@ -259,6 +278,9 @@ class Learner:
         # The outputs of w⁻ for s' of batch 2 were computed during update 1.
         config, shape, head = self.config, self.online.config, self.online.head
         tensors = self._transfers.take(batch)
+        self._observe(tensors)
+        legal_BA = self.online.legal(tensors.obs_BSHW)
+        next_legal_BA = self.online.legal(tensors.next_obs_BSHW)
         tau_BZ = next_tau_BZ = None
         if self._draws:
             random = generator_of(self._seed, 3, self.updates, self._rank)
@@ -279,7 +301,9 @@ class Learner:
             with torch.no_grad():
                 now_target_BA = self._outputs(network, tensors.obs_BSHW, tensors.past_BK, None)
         next_online_BA = next_online() if next_online else None
-        outputs = Outputs(now_BA, next_target(), next_online_BA, now_target_BA, tau_BZ)
+        outputs = Outputs(
+            now_BA, next_target(), next_online_BA, now_target_BA, tau_BZ, legal_BA, next_legal_BA
+        )
         delta_B, loss_B, q_taken_B = head.loss(tensors, outputs, config)
         # Importance weights correct the bias of prioritized sampling; the weights are ≤ 1.
         if config.importance_weighting:

@@ -15,6 +15,9 @@ from genray.errors import ConfigError, require
 from genray.rl.encoders import make_encoder, normalise_residuals
 from genray.rl.heads import IQNHead, make_head
 from genray.rl.noisy import NoisyLinear
+from genray.rl.observation import Observation
+from genray.rl.record_encoder import RecordEncoder
+from genray.rl.targets import legal_only
 from genray.threads import FlopCount
 
 # Factor of the initial weights of the output layers. He's variance is meant for layers before a
@@ -81,6 +84,10 @@ class NetworkConfig:
     """Number of last actions that are added, one-hot, to the convolutions' features. They help
     where frames alone do not show a motion.
     """
+    normalise: bool = False
+    """Subtract from each vector of an observation the mean of those that were learned from, and
+    divide by their standard deviation. Both are kept in the model.
+    """
     layer_norm: bool = False
     """Normalise the convolutions' features and the hidden layers, which makes short runs less
     dependent on the seed. [Ba 2016, https://arxiv.org/abs/1607.06450; in Q-learning: Gallici 2024,
@@ -117,6 +124,7 @@ class QNetwork(nn.Module):
         num_actions: A.
         stack: frames per observation.
         frame_shape: (H, W). Raises ConfigError below 36x36.
+        observation: describes packed records, whose frame shape is (1, bytes); None: grey frames.
     """
 
     def __init__(
@@ -125,17 +133,23 @@ class QNetwork(nn.Module):
         num_actions: int,
         stack: int = 4,
         frame_shape: tuple[int, int] = (84, 84),
+        observation: Observation | None = None,
     ):
         super().__init__()
         self.config = config
         self.num_actions = num_actions
         self.stack = stack
         self.frame_shape = frame_shape
+        self.observation = observation
         self.head = make_head(config)
         self.median_HW: Tensor | None
         self.register_buffer("median_HW", torch.zeros(frame_shape) if config.median_frame else None)
-        self.convolutions = make_encoder(config, stack)
-        features = self._num_features(stack, frame_shape)
+        if observation is None:
+            self.convolutions = make_encoder(config, stack)
+            features = self._num_features(stack, frame_shape)
+        else:
+            encoder = RecordEncoder(config, observation, stack)
+            self.convolutions, features = nn.Sequential(encoder), encoder.features
         if config.layer_norm:
             self.convolutions.append(nn.LayerNorm(features))
         features += config.past_actions * num_actions
@@ -191,14 +205,36 @@ class QNetwork(nn.Module):
         None, if `past_actions` is 0. `tau_BZ`: the probabilities of the quantiles of `iqn`; None:
         midpoints.
         """
-        outputs = self._outputs(self.convolutions(self.inputs(frames_BSHW)), past_BK, tau_BZ)
-        return outputs if raw else self.head.q(outputs)
+        legal_BA = self.legal(frames_BSHW)
+        features = self.convolutions(self.inputs(frames_BSHW))
+        outputs = self._outputs(features, past_BK, tau_BZ, legal_BA)
+        return outputs if raw else legal_only(self.head.q(outputs), legal_BA)
+
+    @property
+    def statistics(self) -> list[Tensor]:
+        """The mean and the standard deviation of vectors that `observe` changes; empty if vectors
+        are not normalised.
+        """
+        encoder = self.convolutions[0]
+        return encoder.statistics if isinstance(encoder, RecordEncoder) else []
+
+    def observe(self, frames_BSHW: Tensor) -> None:
+        """Add the vectors of a batch of observations to their mean and standard deviation."""
+        encoder = self.convolutions[0]
+        assert isinstance(encoder, RecordEncoder)
+        encoder.observe(frames_BSHW)
+
+    def legal(self, frames_BSHW: Tensor) -> Tensor | None:
+        """Return which actions are legal in observations, bool [B, A]; None: all are."""
+        if self.observation is None or self.observation.mask is None:
+            return None
+        return frames_BSHW[:, -1, 0, self.observation.slice_of(self.observation.mask)] != 0
 
     def inputs(self, frames_BSHW: Tensor) -> Tensor:
         """Return the encoder's input, float32 [B, S, H, W]: pixels from 0 to 1, minus the median
-        frame, times the gain. Floats are returned as they are.
+        frame, times the gain. Floats and packed records are returned as they are.
         """
-        if frames_BSHW.is_floating_point():
+        if frames_BSHW.is_floating_point() or self.observation is not None:
             return frames_BSHW
         floats_BSHW = to_floats(frames_BSHW)
         if self.median_HW is not None:
@@ -207,7 +243,13 @@ class QNetwork(nn.Module):
             floats_BSHW *= self.config.input_gain
         return floats_BSHW
 
-    def _outputs(self, features: Tensor, past_BK: Tensor | None, tau_BZ: Tensor | None) -> Tensor:
+    def _outputs(
+        self,
+        features: Tensor,
+        past_BK: Tensor | None,
+        tau_BZ: Tensor | None,
+        legal_BA: Tensor | None,
+    ) -> Tensor:
         if self.config.past_actions:
             assert past_BK is not None, "this network was made with past_actions"
             one_hot_BKA = nn.functional.one_hot(past_BK.long() + 1, self.num_actions + 1)[..., 1:]
@@ -219,7 +261,7 @@ class QNetwork(nn.Module):
         advantage_BA = self._per_action(_through(self.advantage, features))
         if self.value is not None:
             value_B1 = self._per_action(_through(self.value, features))
-            advantage_BA = value_B1 + advantage_BA - advantage_BA.mean(dim=1, keepdim=True)
+            advantage_BA = value_B1 + advantage_BA - _mean_of_legal(advantage_BA, legal_BA)
         if self.cosines is None:
             return advantage_BA
         return advantage_BA.unflatten(0, (-1, self.config.quantiles)).transpose(1, 2)
@@ -245,6 +287,18 @@ class QNetwork(nn.Module):
         assert self.median_HW is not None, "this network was made without median_frame"
         median_HW = frames_NHW.median(dim=0).values
         self.median_HW.copy_(median_HW.to(self.median_HW) / 255.0)
+
+
+def _mean_of_legal(advantage_BA: Tensor, legal_BA: Tensor | None) -> Tensor:
+    """Return the mean over the legal actions, [B, 1] or [B, 1, Z]. Rows may be repeated for the
+    quantiles of `iqn`.
+    """
+    if legal_BA is None:
+        return advantage_BA.mean(dim=1, keepdim=True)
+    legal_BA = legal_BA.repeat_interleave(len(advantage_BA) // len(legal_BA), dim=0)
+    share_BA = legal_BA / legal_BA.sum(dim=1, keepdim=True)
+    share = share_BA if advantage_BA.ndim == 2 else share_BA[..., None]
+    return (advantage_BA * share).sum(dim=1, keepdim=True)
 
 
 def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
@@ -308,4 +362,6 @@ def build_network(card: dict[str, Any]) -> QNetwork:
     first, second, third = card["channels"]
     shape = NetworkConfig(**known | {"channels": (first, second, third)})
     height, width = card["frame_shape"]
-    return QNetwork(shape, card["num_actions"], card["stack"], (height, width))
+    records = card.get("observation")
+    observation = None if records is None else Observation.from_card(records)
+    return QNetwork(shape, card["num_actions"], card["stack"], (height, width), observation)

@@ -82,8 +82,7 @@ def _from_model(model: Path) -> LoadedPolicy:
 def _from_checkpoint(run: Path, folder: Path, step: int) -> LoadedPolicy:
     config = load_yaml(DQNConfig, run / "config.yaml")
     verify_checkpoint(folder, only="learner.pt")  # the replay, which may be gigabytes, is not read
-    num_actions, frame_shape = probe_env(config.env)
-    network = build_network(network_card(config, num_actions, frame_shape))
+    network = build_network(network_card(config, *probe_env(config.env)))
     try:
         state: dict[str, Any] = torch.load(
             folder / "learner.pt", map_location="cpu", weights_only=True

@@ -16,7 +16,13 @@ def fresh_network(network: QNetwork, seed: Sequence[int]) -> QNetwork:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0]))
-        return QNetwork(network.config, network.num_actions, network.stack, network.frame_shape)
+        return QNetwork(
+            network.config,
+            network.num_actions,
+            network.stack,
+            network.frame_shape,
+            network.observation,
+        )
 
 
 @torch.no_grad()

@@ -19,6 +19,17 @@ if TYPE_CHECKING:  # replay shards use `priority` on arrays and run without PyTo
     from torch import Tensor
 
 
+ILLEGAL = -1e30
+"""The Q-value of an illegal action. It is finite, because 0 · ∞ is not a number."""
+
+
+def legal_only(q_BA: Tensor, legal_BA: Tensor | None) -> Tensor:
+    """Return Q-values in which every illegal action has the value ILLEGAL, so that it is neither
+    the largest nor has a probability above 0 in a soft policy. `legal_BA`: bool; None: all legal.
+    """
+    return q_BA if legal_BA is None else q_BA.masked_fill(~legal_BA, ILLEGAL)
+
+
 def q_learning_target(return_B: Tensor, discount_B: Tensor, q_next_target_BA: Tensor) -> Tensor:
     """Return R + D · max_a Q(s', a; w⁻), the DQN target, float32 [B].  [Mnih 2015,
     https://doi.org/10.1038/nature14236]

@@ -315,13 +315,13 @@ def save_policy(
     describe how the policy was chosen from several, for `config.json`. `words`: text that is added
     to the model's card.
     """
-    card = network_card(config, network.num_actions, network.frame_shape)
+    card = network_card(config, network.num_actions, network.frame_shape, network.observation)
     about = {"step": step, "env": to_dict(config.env), "evaluation": result and result.to_dict()}
     about |= {"origin": origin} if origin else {}
     summary = result.summary() if result else "It has not been evaluated at this step."
     text = MODEL_CARD.format(
         game=config.env.title, step=step, summary=summary, actions=network.num_actions,
-        input=", ".join(map(str, (config.env.stack, *network.frame_shape))),
+        input=", ".join(map(str, (network.stack, *network.frame_shape))),
     )  # fmt: skip
     text += f"\n{words}\n" if words else ""
     return modelstore.save_model(folder, "dqn", {**card, **about}, network.state_dict(), text)
@@ -345,7 +345,7 @@ Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are
 
 def transition_bytes(config: DQNConfig) -> int:
     """Return the bytes of a transition in a checkpoint, or in memory if frames are uncompressed."""
-    height, width = probe_env(config.env)[1]
+    height, width = probe_env(config.env).frame_shape
     return height * width + BYTES_BESIDE_FRAME
 
 
@@ -355,7 +355,7 @@ def memory_bytes(config: DQNConfig) -> int:
     How much LZ4 compresses frames depends on the game: in Road Runner to a tenth. To be safe, a
     sixth is assumed, and 12 bytes for a frame's address and length.
     """
-    height, width = probe_env(config.env)[1]
+    height, width = probe_env(config.env).frame_shape
     if config.replay.replay_store == "lz4":
         return height * width // 6 + BYTES_BESIDE_FRAME + 12
     return transition_bytes(config)

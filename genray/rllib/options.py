@@ -57,6 +57,7 @@ class TrainingOptions(TypedDict, total=False):
     median_frame: bool
     input_gain: float
     past_actions: int
+    normalise: bool
     layer_norm: bool
     # genray.rl.learner.LearnerConfig
     lr: float

@@ -53,8 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_policy(folder: Path) -> None:
     """Save an untrained policy of Road Runner."""
     config = presets.road_runner_quick()
-    num_actions, frame_shape = probe_env(config.env)
-    network = initial_network(network_card(config, num_actions, frame_shape), seed=0)
+    network = initial_network(network_card(config, *probe_env(config.env)), seed=0)
     nothing = Evaluation("road_runner", [0.0], [1], 0.001, 0.0, 30, 18_000)
     save_policy(folder, config, network, 0, nothing)
 

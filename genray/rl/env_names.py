@@ -1,0 +1,85 @@
+"""Finds the environment that `--env` names."""
+
+import difflib
+import functools
+import importlib
+import os
+import re
+import sys
+from typing import Any
+
+from genray.errors import ConfigError
+
+OWN_MODULES = "GENRAY_OWN_MODULES"
+"""Environment variable of Ray's workers: the directory in which the command was started."""
+VERSIONED = re.compile(r"[\w./-]+-v\d+")
+"""The form of registered names of Gymnasium."""
+EXAMPLES = "e.g. CartPole-v1 or genray.rl.catch:Catch"
+
+
+class Registered:
+    """Makes one environment that is registered with Gymnasium.
+
+    Args:
+        name: the registered name, such as `CartPole-v1`.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, **options: Any) -> Any:
+        import gymnasium
+
+        # genray checks every step by itself; Gymnasium's check warns about more, and only once.
+        return gymnasium.make(self.name, disable_env_checker=True, **options)
+
+
+def load_factory(name: str) -> Any:
+    """Return the callable that `name` names: `module:attribute`, or a name that is registered with
+    Gymnasium, such as `CartPole-v1`. `module:Name-v0` imports the module, which registers the name.
+
+    A worker also finds modules in the directory in which the command was started. The directory
+    comes last on the import path, so that no file there replaces an installed module.
+
+    Raises ConfigError for another form of name, for a name that is not registered, and when the
+    callable cannot be imported.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon and VERSIONED.fullmatch(name):
+        return _registered(name, name)
+    if not module_name or not attribute:
+        raise ConfigError(
+            f"--env {name}: write module:factory, e.g. genray.rl.catch:Catch, or a registered name "
+            "of Gymnasium, e.g. CartPole-v1"
+        )
+    own = os.environ.get(OWN_MODULES)
+    if own and own not in sys.path:
+        sys.path.append(own)
+    try:
+        module = importlib.import_module(module_name)
+        if VERSIONED.fullmatch(attribute) and not hasattr(module, attribute):
+            return _registered(name, attribute)
+        factory = getattr(module, attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"--env {name}: {error}; write module:factory, e.g. genray.rl.catch:Catch"
+        ) from error
+    if not callable(factory):
+        raise ConfigError(
+            f"--env {name}: {attribute} cannot be called; it must make an environment"
+        )
+    return factory
+
+
+@functools.cache
+def _registered(name: str, registered: str) -> Registered:
+    import gymnasium
+
+    if registered not in gymnasium.registry:
+        near = difflib.get_close_matches(registered, gymnasium.registry, n=3, cutoff=0.5)
+        advice = f"did you mean {', '.join(near)}?" if near else EXAMPLES
+        raise ConfigError(
+            f"--env {name}: not registered with Gymnasium; {advice} (if a package registers it, "
+            "write package:Name-v0; Atari games are --game)"
+        )
+    return Registered(registered)

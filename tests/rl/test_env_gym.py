@@ -1,0 +1,379 @@
+"""Tests Gymnasium's environments behind the project's protocol: names, spaces, actions, restarts,
+masks, and the refusals.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from genray.errors import ConfigError, RunFault
+from genray.rl.catch import Catch
+from genray.rl.engine import probe_env
+from genray.rl.env import EnvConfig, SavesState, check_env, load_factory, make_env
+from genray.rl.env_gym import GymLanes
+from genray.rl.observation import observation_of
+
+HERE = __name__
+
+
+class Walk(gymnasium.Env):
+    """Counts its steps, and ends after `length` of them. An observation is [episode, step]."""
+
+    observation_space: gymnasium.Space = spaces.Box(0, 1000, (2,), np.float32)
+    action_space: gymnasium.Space = spaces.Discrete(3, start=5)
+
+    def __init__(self, length: int = 3, truncates: bool = False):
+        self._length, self._truncates, self._episode = length, truncates, 0
+        self.actions: list[Any] = []
+
+    def reset(self, *, seed=None, options=None):
+        self._episode = self._episode + 1 if seed is None else 0
+        self._step = 0
+        return self._observe(), self._info()
+
+    def step(self, action):
+        self._step += 1
+        self.actions.append(action)
+        over = self._step == self._length
+        return (
+            self._observe(), float(self._step), over and not self._truncates,
+            over and self._truncates, self._info(),
+        )  # fmt: skip
+
+    def _observe(self) -> Any:
+        return np.array([self._episode, self._step], np.float32)
+
+    def _info(self) -> dict[str, Any]:
+        return {}
+
+
+def make(name: str, lanes: int = 1, config: str = "") -> Any:
+    return make_env(EnvConfig(env=name, env_config=config), lanes)
+
+
+def seen(env: Any, frame_EHW: np.ndarray) -> Any:
+    """Return the first lane's observation as a list."""
+    return observation_of(env).unpack(frame_EHW[:, 0])[""][0].tolist()  # type: ignore[union-attr]
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+class WithConfig(Walk):
+    """Gets its arguments as RLlib's environments do."""
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__(**config)
+
+
+def walk(length: int = 3) -> gymnasium.Env:
+    return Walk(length)
+
+
+def any_walk(**options: Any) -> gymnasium.Env:
+    return Walk(**options)
+
+
+def walks(num_envs: int, length: int = 3, mode: str = "NextStep") -> VectorEnv:
+    return SyncVectorEnv([partial(Walk, length)] * num_envs, autoreset_mode=AutoresetMode(mode))
+
+
+def catch_of(num_lanes: int, twice: bool = False) -> Catch:
+    return Catch(num_lanes * (1 + twice))
+
+
+@pytest.mark.parametrize("name", ["Walk", "WithConfig", "walk", "walks"])
+def test_an_environment_is_made_from_every_kind_of_name(name: str):
+    env = make(f"{HERE}:{name}", 2, '{"length": 2}')
+    assert env.num_lanes == 2 and env.num_actions == 3 and env.frame_shape == (1, 8)
+    assert seen(env, env.reset(0)) == [0, 0]
+    ends = [env.step(np.zeros(2, int)).terminated_E.tolist() for _ in range(5)]
+    assert ends == [[False] * 2, [True] * 2, [False] * 2, [False] * 2, [True] * 2]
+    check_env(env, name)
+    env.close()
+
+
+def test_a_registered_name_and_the_project_s_own_protocol_take_options():
+    assert probe_env(EnvConfig(env="CartPole-v1")).frame_shape == (1, 16)
+    lake = make("FrozenLake-v1", config='{"map_name": "8x8"}')
+    assert observation_of(lake).fields[0].classes == ((0, 64),)  # type: ignore[union-attr]
+    twice = make(f"{HERE}:catch_of", 2, '{"twice": true}')
+    assert twice.num_lanes == 4 and isinstance(twice, SavesState)
+    assert make(f"{HERE}:any_walk").num_actions == 3, "num_lanes is no argument of Walk"
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "reason"),
+    [
+        (
+            "CartPool-v1",
+            "",
+            "not registered with Gymnasium; did you mean CartPole-v1.*package:Name",
+        ),
+        ("math:Zq-v9", "", "math:Zq-v9: not registered.*e.g. CartPole-v1"),
+        ("CartPole", "", "write module:factory.*or a registered name of Gymnasium"),
+        ("CartPole-v1", '{"length": 3}', "making it with .*'length'.*--env-config gives"),
+        ("CartPole-v1", "length=3", "--env-config length=3: not JSON"),
+        ("CartPole-v1", "[3]", r"--env-config \[3\]: not a JSON object"),
+        ("", '{"length": 3}', "needs --env; the options of an Atari game"),
+    ],
+)
+def test_a_wrong_name_or_argument_has_one_clear_line(name: str, config: str, reason: str):
+    env = EnvConfig(env=name, env_config=config)
+    with pytest.raises(ConfigError, match=reason) as refused:
+        env.validate()
+        make_env(env, 1)
+    assert "\n" not in str(refused.value)
+
+
+# --- actions --------------------------------------------------------------------------------------
+
+
+def of_space(space: gymnasium.Space) -> Callable[[], gymnasium.Env]:
+    def make() -> gymnasium.Env:
+        env = Walk(length=1000)
+        env.action_space = space
+        return env
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("space", "first", "last"),
+    [
+        (spaces.Discrete(4), 0, 3),
+        (spaces.Discrete(3, start=-1), -1, 1),
+        (spaces.MultiDiscrete([2, 3]), [0, 0], [1, 2]),
+        (spaces.MultiDiscrete([[2], [3]], start=[[1], [5]]), [[1], [5]], [[2], [7]]),
+        (spaces.MultiBinary(3), [0, 0, 0], [1, 1, 1]),
+    ],
+)
+def test_every_action_of_a_space_has_one_number(space: gymnasium.Space, first: Any, last: Any):
+    vector = SyncVectorEnv([of_space(space)])
+    env = GymLanes("walk", vector, 1)
+    env.reset(0)
+    for number in range(env.num_actions):
+        env.step(np.array([number]))
+    actions = vector.envs[0].actions
+    assert np.array_equal(actions[0], first) and np.array_equal(actions[-1], last)
+    assert all(space.contains(action) for action in actions)
+    assert len({np.asarray(action).tobytes() for action in actions}) == env.num_actions
+
+
+@pytest.mark.parametrize(
+    ("space", "reason"),
+    [
+        (spaces.Box(-1, 1, (2,)), r"its actions are continuous \(Box.*such as SAC \(genray has"),
+        (spaces.MultiDiscrete([20, 20]), "has 400 actions; at most 256"),
+        (spaces.Tuple([spaces.Discrete(2)]), "Discrete, MultiDiscrete and MultiBinary are supp"),
+    ],
+)
+def test_an_action_space_that_dqn_cannot_choose_from_is_refused(space, reason: str):
+    with pytest.raises(ConfigError, match=f"--env walk: .*{reason}"):
+        GymLanes("walk", SyncVectorEnv([of_space(space)]), 1)
+
+
+# --- restarts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+@pytest.mark.parametrize("truncates", [False, True])
+def test_every_observation_occurs_once_in_each_autoreset_mode(mode: str, truncates: bool):
+    vector = SyncVectorEnv(
+        [partial(Walk, 2, truncates), partial(Walk, 3, truncates)],
+        autoreset_mode=AutoresetMode(mode),
+    )
+    env = GymLanes("walk", vector, 2)
+    frame, lanes, ends = env.reset(7), [], []
+    for _ in range(7):
+        lanes.append(env.observation.unpack(frame[:, 0])[""].tolist())
+        step = env.step(np.zeros(2, int))
+        frame = step.frame_EHW
+        ends.append((step.truncated_E if truncates else step.terminated_E).tolist())
+        assert not (step.terminated_E if truncates else step.truncated_E).any()
+    short = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2], [2, 0]]
+    long = [[0, 0], [0, 1], [0, 2], [0, 3], [1, 0], [1, 1], [1, 2]]
+    assert [each[0] for each in lanes] == short and [each[1] for each in lanes] == long
+    assert [each[0] for each in ends] == [False, True, False] * 2 + [False]
+    assert [each[1] for each in ends] == [False, False, True, False, False, False, True]
+
+
+class Foreign(VectorEnv):
+    """Restarts within the step, and is no environment of Gymnasium's own."""
+
+    metadata: ClassVar = {"autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(self, num_envs: int):
+        self.num_envs = num_envs
+        self.single_observation_space, self.single_action_space = (
+            Walk.observation_space, Walk.action_space,
+        )  # fmt: skip
+
+
+def in_processes(num_envs: int) -> VectorEnv:
+    return AsyncVectorEnv([Walk] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+@pytest.mark.parametrize("name", ["Foreign", "in_processes"])
+def test_a_vector_environment_that_hides_last_observations_is_refused(name: str):
+    with pytest.raises(ConfigError, match="mode is SameStep, .*autoreset_mode=AutoresetMode.NEXT"):
+        make(f"{HERE}:{name}")
+
+
+def test_the_vector_form_of_cartpole_is_played():
+    env = make(f"{HERE}:cartpoles", 3)
+    assert env.reset(0).shape == (3, 1, 16)
+    assert sum(env.step(np.ones(3, int)).terminated_E.sum() for _ in range(30)) >= 3
+    env.close()
+
+
+def cartpoles(num_envs: int) -> VectorEnv:
+    return gymnasium.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point")
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+class Masked(Walk):
+    """Allows the action of the step's number; nothing after its last step."""
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": (np.arange(3) == self._step).astype(np.int8)}
+
+
+class MaskedKey(Masked):
+    observation_space = spaces.Dict(
+        {"action_mask": spaces.Box(0, 1, (3,), np.int8), "board": spaces.MultiDiscrete([4, 4])}
+    )
+
+    def _observe(self) -> Any:
+        return {**self._info(), "board": np.array([self._step, 0])}
+
+    def _info(self) -> dict[str, Any]:
+        return super()._info() if self._step >= 0 else {}
+
+
+@pytest.mark.parametrize("name", ["Masked", "MaskedKey"])
+def test_masks_come_from_info_or_from_the_observation(name: str):
+    env = make(f"{HERE}:{name}", 2)
+    observation = observation_of(env)
+    assert observation is not None and observation.mask is not None
+    frames = [env.reset(0), *(env.step(np.full(2, t % 4 % 3)).frame_EHW for t in range(4))]
+    masks = [observation.legal(frame).argmax(1).tolist() for frame in frames]  # type: ignore[union-attr]
+    assert masks == [[0, 0], [1, 1], [2, 2], [0, 0], [0, 0]]
+    # Nothing is legal after the last step, where nobody acts: the mask is replaced by a full one.
+    assert observation.legal(frames[3]).all() and observation.legal(frames[4]).sum() == 2  # type: ignore[union-attr]
+
+
+class NothingLegal(Masked):
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": np.full(3, self._step != 1)}
+
+
+class ShortMask(Masked):
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": np.ones(2)}
+
+
+class SometimesMask(Masked):
+    def _info(self) -> dict[str, Any]:
+        return {} if self._step == 1 else {"action_mask": np.ones(3)}
+
+
+class NaN(Walk):
+    def _observe(self) -> Any:
+        return np.array([0, np.nan if self._step else 0], np.float32)
+
+
+class Grows(Walk):
+    def _observe(self) -> Any:
+        return np.zeros(2 + self._step, np.float32)
+
+
+class Floats(Walk):
+    observation_space = spaces.Box(0, 9, (2,), np.int32)
+
+    def _observe(self) -> Any:
+        return np.zeros(2, np.float64 if self._step else np.int32)
+
+
+class OutOfSpace(Walk):
+    observation_space = spaces.Discrete(2, start=1)
+
+    def _observe(self) -> Any:
+        return 1 if self._step == 0 else 3
+
+
+class OldStep(Walk):
+    def step(self, action):
+        return super().step(action)[:4]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("NothingLegal", 'its "action_mask" forbids every action in lane 0; at least one'),
+        ("SometimesMask", 'its info has no "action_mask" now'),
+        ("NaN", "its observation in lane 0 contains nan, not a number"),
+        ("Grows", r"its step returned an observation of float32 \[3\], but its space says float32"),
+        ("Floats", r"its step returned an observation of float64 \[2\], but its space says int32"),
+        ("OutOfSpace", "its observation has the value 3, outside its space"),
+        ("OldStep", "its step must return .observation, reward, .* but returned 4 values"),
+    ],
+)
+def test_a_breach_has_one_line_before_a_run_and_during_it(name: str, reason: str):
+    env = make(f"{HERE}:{name}", 2)
+    env.reset(0)
+    with pytest.raises(RunFault, match=f"{name}: {reason}"):
+        env.step(np.zeros(2, int))
+    with pytest.raises(ConfigError, match=f"--env {HERE}:{name}: {reason}"):
+        probe_env(EnvConfig(env=f"{HERE}:{name}"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"observation_space": spaces.Text(4)}, "its observation space is Text, which has no fix"),
+        (
+            {
+                "observation_space": spaces.Dict(
+                    a=spaces.Dict(b=spaces.Sequence(spaces.Discrete(2)))
+                )
+            },
+            "its observation 'a.b' is Sequence",
+        ),
+        ({"observation_space": spaces.Graph(spaces.Discrete(2), None)}, "is Graph"),
+        ({"observation_space": spaces.Discrete(5000)}, "5,000 classes.*at most 4,096"),
+        (
+            {"observation_space": spaces.Dict(action_mask=spaces.MultiBinary(2))},
+            r'its "action_mask" is MultiBinary\(2\), but there are 3 actions',
+        ),
+    ],
+)
+def test_observation_spaces_without_a_fixed_size_are_refused(change: dict[str, Any], reason: str):
+    class Changed(Walk):
+        observation_space = change["observation_space"]
+
+    with pytest.raises(ConfigError, match=f"--env walk: .*{reason}"):
+        GymLanes("walk", SyncVectorEnv([Changed]), 1)
+
+
+def test_a_mask_of_a_wrong_size_is_refused():
+    with pytest.raises(RunFault, match=r'"action_mask" has the shape \[2\], but there are 3 act'):
+        make(f"{HERE}:ShortMask").reset(0)
+
+
+def test_a_factory_that_gives_no_environment_is_refused():
+    with pytest.raises(ConfigError, match="gives dict, not a gymnasium.Env; a function with the"):
+        make(f"{HERE}:no_environment")
+    assert callable(load_factory(f"{HERE}:no_environment"))
+
+
+def no_environment() -> dict[str, int]:
+    return {}
