@@ -74,7 +74,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.anomalies:anomalies",
         "MODEL: detect an unseen class by its reconstruction error",
     ),
-    "export": ("genray.commands.export:export", "MODEL --out model.onnx: ONNX for other programs"),
+    "export": (
+        "genray.commands.export:export",
+        "MODEL --out model.onnx: ONNX for other programs; a policy as a folder to publish",
+    ),
     "stylize": (
         "genray.commands.style:stylize",
         "CONTENT STYLE … --out out.png: a picture in the style of others",

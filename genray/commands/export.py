@@ -1,4 +1,4 @@
-"""`genray export`: writes a model as ONNX, for other programs."""
+"""`genray export`: writes a model as ONNX, or a policy as a folder for the Hugging Face Hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,31 +6,44 @@ from typing import Literal
 
 import torch
 
-from genray.errors import ResourceError, require
+from genray.bounds import bounded, check_bounds, seed
+from genray.errors import CheckpointError, require
 from genray.media import check_writable
-from genray.options import parse
-from genray.runs.files import writing_file
+from genray.options import folder_argument, given, parse
+from genray.runs import modelstore
+
+Part = Literal["auto", "generator", "encoder", "classifier"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Export a model as ONNX for other programs. A generator maps latents to images, an encoder
-    maps images to codes, and a classifier maps images to logits.
+    """Export a model for other programs. As ONNX, a generator maps latents to images, an encoder
+    maps images to codes, a classifier maps images to logits, and a policy maps frames to Q-values.
     """
 
     out: Path
-    """model.onnx"""
-    format: Literal["onnx"] = "onnx"
-    part: Literal["auto", "generator", "encoder", "classifier"] = "auto"
-    """The part to export. auto: the generator of a vae or gan, the encoder of an autoencoder, or a
-    classifier (logits).
+    """model.onnx; with --format huggingface: a folder"""
+    format: Literal["onnx", "huggingface"] = "onnx"
+    """onnx: one file. huggingface: a policy as a folder that can be uploaded to the Hugging Face
+    Hub as it is: weights, a card with scores, a learning curve and a film.
     """
+    part: Part = "auto"
+    """The part to export. auto: the generator of a vae or gan, the encoder of an autoencoder, a
+    classifier (logits), or a policy (Q-values).
+    """
+    step: int | None = None
+    """For a policy: export the policy of this step of the run; default: the newest."""
+    film_steps: int = bounded(450, min=0, note="(0: no film)", example=450)
+    """For --format huggingface: the largest number of agent steps in the film."""
+    seed: int = seed(0)
+    """For --format huggingface: the seed of the filmed episode."""
 
 
 NOT_EXPORTED = ("photographs", "sprites")
 """Kinds whose result is more than the output of a network: an index with its pictures, and a loop
 that draws one sprite after the other.
 """
+ONLY_POLICIES = ("--step", "--film-steps", "--seed")
 
 
 class _Method(torch.nn.Module):
@@ -47,13 +60,45 @@ class _Method(torch.nn.Module):
 
 def export(argv: list[str], prog: str) -> int:
     """Run `genray export`; returns the exit status."""
-    from genray.commands.codes import refuse_positions
-    from genray.commands.models import load, model_argument
-
-    folder, argv = model_argument(argv, prog)
+    path, argv = folder_argument(argv, prog, "MODEL", "runs/vae-digits")
     options = parse(ExportConfig, argv, prog)
-    require(options.out.suffix == ".onnx", f"--out {options.out}: must end in .onnx")
-    check_writable(options.out)
+    check_bounds(options)
+    if options.format == "onnx":
+        require(options.out.suffix == ".onnx", f"--out {options.out}: must end in .onnx")
+        check_writable(options.out)
+    if is_policy(path):
+        from genray.commands.export_policy import export_policy
+
+        require(
+            options.part == "auto",
+            f"--part {options.part}: a model of kind 'dqn' has no such part; use --part auto",
+        )
+        return export_policy(path, options)
+    for name in ONLY_POLICIES:
+        require(not given(argv, name), f"{name}: only for policies; leave it out")
+    folder = modelstore.model_folder(path)
+    require(
+        options.format == "onnx",
+        f"--format {options.format}: only for policies; {folder} already has this layout (weights, "
+        "config.json and a card), so upload it as it is",
+    )
+    return _export_part(folder, options)
+
+
+def is_policy(path: Path) -> bool:
+    """Return whether `path` is a run of `genray train dqn`, or the directory of a policy."""
+    try:
+        return modelstore.read_config(modelstore.model_folder(path))["kind"] == "dqn"
+    except CheckpointError:  # a run may have checkpoints without a model
+        return any(path.glob("checkpoints/*/learner.pt"))
+
+
+def _export_part(folder: Path, options: ExportConfig) -> int:
+    """Write a part of a generator, an encoder or a classifier as ONNX."""
+    from genray.commands.codes import refuse_positions
+    from genray.commands.export_onnx import write_onnx
+    from genray.commands.models import load
+
     model, config = load(folder)
     kind = config["kind"]
     # Choose the part. `auto` is the classifier of a classifier, otherwise the first part that the
@@ -70,8 +115,8 @@ def export(argv: list[str], prog: str) -> int:
     if part == "auto":
         require(
             bool(has),
-            f"{folder}: a model of kind {kind!r} has no part to export; use a vae, gan, ae or "
-            "classifier",
+            f"{folder}: a model of kind {kind!r} has no part to export; use a vae, gan, ae, "
+            "classifier or policy",
         )
         part = {"classifier": "classifier"}.get(kind, has[0])
     require(
@@ -82,34 +127,7 @@ def export(argv: list[str], prog: str) -> int:
     if part == "encoder":
         refuse_positions(folder, config)
     one = torch.zeros(2, model.latent) if part == "generator" else torch.zeros(2, *config["shape"])
-    write_onnx(
-        _Method(model, parts[part]).eval(),
-        one,
-        options.out,
-        "latent" if part == "generator" else "x",
-    )
+    name = "latent" if part == "generator" else "x"
+    write_onnx(_Method(model, parts[part]).eval(), [one], options.out, [name])
     print(options.out)
     return 0
-
-
-def write_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path, input_name: str) -> None:
-    """Write `module` as ONNX with a free batch size. The file is replaced atomically.
-
-    Raises ResourceError if the exporter's packages are not installed.
-    """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ResourceError(
-            f"genray export: {error.name} is not installed; pip install 'genray[export]'"
-        ) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.onnx.export(
-        module, (example,), dynamo=True, input_names=[input_name], output_names=["y"],
-        dynamic_shapes=({0: batch},), verbose=False,
-    )  # fmt: skip
-    assert program is not None
-    with writing_file(path) as temporary:
-        program.save(str(temporary), external_data=False)

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from genray.rl.env import EnvConfig
 from genray.rl.scores import PUBLISHED_FRAMES, human_normalised, reference
@@ -127,6 +127,20 @@ class Evaluation:
             "scores": self.scores,
             "steps": self.steps,
         }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the evaluation that `to_dict` returned as JSON values.
+
+        Evaluations of older versions lack the newer values. Raises KeyError if others are missing.
+        """
+        same = ("game", "scores", "steps", "epsilon", "sticky_actions", "noop_max")
+        return cls(
+            **{name: values[name] for name in same},
+            max_episode_frames=values["max_episode_frames"],
+            num_cut=values.get("cut_episodes", 0),
+            stopped=values.get("stopped", False),
+        )
 
 
 class EvaluationStopped(KeyboardInterrupt):

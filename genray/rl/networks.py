@@ -252,7 +252,9 @@ class QNetwork(nn.Module):
     ) -> Tensor:
         if self.config.past_actions:
             assert past_BK is not None, "this network was made with past_actions"
-            one_hot_BKA = nn.functional.one_hot(past_BK.long() + 1, self.num_actions + 1)[..., 1:]
+            one_hot_BKA = past_BK[..., None] == torch.arange(
+                self.num_actions, device=past_BK.device
+            )
             features = torch.cat([features, one_hot_BKA.flatten(1).to(features)], dim=1)
         if self.cosines is not None:
             features = self._at_quantiles(features, tau_BZ)
@@ -272,7 +274,7 @@ class QNetwork(nn.Module):
         """
         assert self.cosines is not None and isinstance(self.head, IQNHead)
         if tau_BZ is None:
-            tau_BZ = self.head.middle_Z.expand(len(features_BF), -1)
+            tau_BZ = self.head.middle_Z.expand(features_BF.shape[0], -1)
         angle_BZI = torch.pi * tau_BZ[..., None] * torch.arange(COSINES, device=tau_BZ.device)
         embedding_BZF = torch.relu(self.cosines(angle_BZI.cos()))
         return (features_BF[:, None] * embedding_BZF).flatten(0, 1)
@@ -317,7 +319,7 @@ def to_floats(frames_BSHW: Tensor) -> Tensor:
 
     With this memory format, the convolutions' backward pass on a CPU takes 2/3 of the time.
     """
-    if frames_BSHW.device.type != "cpu":
+    if frames_BSHW.device.type != "cpu" or torch.compiler.is_exporting():
         return frames_BSHW.to(torch.float32, memory_format=torch.channels_last).mul_(1.0 / 255.0)
     # Copy one frame of the stack at a time: in one call for all frames, PyTorch takes one and a
     # half to two times as long to change type and memory format.

@@ -10,21 +10,19 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from genray import machine
-from genray.config import to_dict
 from genray.console import shell_command
 from genray.errors import GenrayError, ResourceError, RunFault
+from genray.rl.card import save_policy as save_policy
 from genray.rl.columns import COLUMNS, columns_of
 from genray.rl.config import DQNConfig
-from genray.rl.engine import Engine, Progress, network_card, probe_env
+from genray.rl.engine import Engine, Progress, probe_env
 from genray.rl.evaluate import Evaluation, evaluate
 from genray.rl.evaluation import EvaluationProgress, EvaluationStopped
 from genray.rl.networks import QNetwork
-from genray.runs import modelstore
 from genray.runs.live import Live
 from genray.runs.rundir import MetricsLog, RunDir, require_disk
 from genray.runs.stop import StopRequests
@@ -297,50 +295,6 @@ def milestones(start: int, end: int, *periods: int) -> Iterator[int]:
     for period in filter(None, periods):
         due.update(range((start // period + 1) * period, end, period))
     yield from sorted(step for step in due if step > start or step == end)
-
-
-def save_policy(
-    folder: Path,
-    config: DQNConfig,
-    network: QNetwork,
-    step: int,
-    result: Evaluation | None,
-    origin: dict[str, Any] | None = None,
-    words: str = "",
-) -> Path:
-    """Save the policy as a model of kind "dqn", with its environment and its evaluation; return the
-    model's directory.
-
-    `result`: None for a policy that has not been evaluated at `step`. `origin`: JSON values that
-    describe how the policy was chosen from several, for `config.json`. `words`: text that is added
-    to the model's card.
-    """
-    card = network_card(config, network.num_actions, network.frame_shape, network.observation)
-    about = {"step": step, "env": to_dict(config.env), "evaluation": result and result.to_dict()}
-    about |= {"origin": origin} if origin else {}
-    summary = result.summary() if result else "It has not been evaluated at this step."
-    text = MODEL_CARD.format(
-        game=config.env.title, step=step, summary=summary, actions=network.num_actions,
-        input=", ".join(map(str, (network.stack, *network.frame_shape))),
-    )  # fmt: skip
-    text += f"\n{words}\n" if words else ""
-    return modelstore.save_model(folder, "dqn", {**card, **about}, network.state_dict(), text)
-
-
-MODEL_CARD = """---
-library_name: genray
-tags: [reinforcement-learning, atari, dqn, ape-x]
----
-# A DQN policy for {game}
-
-Trained by genray for {step:,} agent steps.
-
-{summary}
-
-Use it: `genray play RUN --out clip.gif`, `genray evaluate RUN`. The tensors are in
-`model.safetensors`, and `config.json` describes the network. Input: a uint8 stack of frames
-[B, {input}], oldest first; output: Q-values [B, {actions}].
-"""
 
 
 def transition_bytes(config: DQNConfig) -> int:

@@ -30,12 +30,18 @@ Builder = Callable[[dict[str, Any]], torch.nn.Module]
 
 
 def save_model(
-    folder: Path, kind: str, config: dict[str, Any], tensors: Mapping[str, torch.Tensor], card: str
+    folder: Path,
+    kind: str,
+    config: dict[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    card: str,
+    also: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Write a model to `folder`, and return `folder`. Raises OSError.
 
     An existing folder is replaced atomically. `config` contains the builder's arguments; `card` is
-    Markdown.
+    Markdown. `also` writes further files into the folder that it is given, such as a film, before
+    the folder gets its name.
     """
     with replacing_directory(folder) as temporary:
         (temporary / "config.json").write_text(
@@ -46,6 +52,7 @@ def save_model(
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         (temporary / "model.safetensors").write_bytes(data)
         (temporary / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
+        also(temporary)
     return folder
 
 

@@ -1,11 +1,16 @@
-"""Tests which policy of a run `evaluate` and `play` use, and what a resumed run cannot change."""
+"""Tests which policy of a run `evaluate` and `play` use, what `export` writes of it, and what a
+resumed run cannot change.
+"""
 
 import json
 import shutil
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from genray import cli
@@ -112,3 +117,96 @@ def test_resume_refuses_another_task(
         capsys, "train", "dqn", "--resume", str(run), "--steps", "9000", *words.split()
     )
     assert (run / "config.yaml").read_text() == before
+
+
+# -- genray export ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported folder of a run that was evaluated once more after its training."""
+    out = tmp_path_factory.mktemp("hub") / "policy"
+    assert cli.main(["evaluate", str(run), "--episodes", "2", "--epsilon", "0.25"]) == 0
+    words = ["--format", "huggingface", "--film-steps", "5", "--out", str(out)]
+    assert cli.main(["export", str(run), *words]) == 0
+    return out
+
+
+def test_export_huggingface_writes_a_folder_that_genray_reads_back(run: Path, folder: Path):
+    names = {"README.md", "config.json", "model.safetensors", "curve.png", "replay.mp4"}
+    assert {path.name for path in folder.iterdir()} == names | {"training.yaml"}
+    assert (folder / "model.safetensors").read_bytes() == (
+        run / "model" / "model.safetensors"
+    ).read_bytes()
+    assert (folder / "training.yaml").read_bytes() == (run / "config.yaml").read_bytes()
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    with av.open(str(folder / "replay.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 6  # the first frame and 5 steps
+    policy, original = open_policy(folder), open_policy(run)
+    assert policy.env == original.env and policy.step == original.step
+    assert cli.main(["evaluate", str(folder), "--episodes", "1"]) == 0
+    (folder / "evaluations.jsonl").unlink()
+
+
+def test_export_huggingface_card_has_the_scores_of_this_policy(run: Path, folder: Path):
+    _, front, text = (folder / "README.md").read_text().split("---\n", 2)
+    data = yaml.safe_load(front)
+    assert data["library_name"] == "genray" and data["pipeline_tag"] == "reinforcement-learning"
+    (result,) = data["model-index"][0]["results"]
+    assert result["dataset"]["type"] == "genray.rl.catch:Catch" and result["task"]["type"]
+    newest = json.loads((run / "evaluations.jsonl").read_text().splitlines()[-1])
+    assert newest["epsilon"] == 0.25
+    score = f"{np.mean(newest['scores']):.2f} +/- {np.std(newest['scores']):.2f}"
+    assert result["metrics"] == [
+        {"type": "mean_reward", "name": "mean_reward", "value": score, "verified": False}
+    ]
+    # One row for each evaluation of this step: by `genray evaluate`, and while training.
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows[0].split(" | ")[4] == "0.25" and rows[-1].split(" | ")[2] == "6"
+    assert "](curve.png)" in text and "](replay.mp4)" in text
+
+
+def test_export_huggingface_of_an_unevaluated_checkpoint_says_so(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    first = sorted((run / "checkpoints").iterdir())[0]
+    out = tmp_path / "policy"
+    words = ["--format", "huggingface", "--step", str(int(first.name)), "--film-steps", "0"]
+    assert cli.main(["export", str(run), *words, "--out", str(out)]) == 0
+    assert "note: the card has no score; genray evaluate " in capsys.readouterr().out
+    card = (out / "README.md").read_text()
+    assert "model-index" not in card and "It has not been evaluated at this step." in card
+    assert not (out / "replay.mp4").exists() and open_policy(out).step == int(first.name)
+    # A second export replaces the first one.
+    assert cli.main(["export", str(run), *words, "--out", str(out)]) == 0
+
+
+def test_export_onnx_of_a_policy_gives_its_q_values(run: Path, tmp_path: Path):
+    import onnxruntime
+
+    path = tmp_path / "policy.onnx"
+    assert cli.main(["export", str(run), "--out", str(path)]) == 0
+    network = open_policy(run).network
+    frames = torch.randint(0, 256, (5, 4, 84, 84), dtype=torch.uint8)
+    (q_BA,) = onnxruntime.InferenceSession(str(path)).run(None, {"frames": frames.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(q_BA, network(frames).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--out a.pt", "a.pt: must end in .onnx"),
+        ("--out a.onnx --part encoder", "--part encoder: a model of kind 'dqn' has no such part"),
+        ("--out a.onnx --step 7", "--step 7: "),
+        ("--out . --format huggingface", ": exists and is not an exported policy"),
+        ("--out a --format huggingface --film-steps -1", "--film-steps -1: must be ≥ 0"),
+    ],
+)
+def test_export_of_a_policy_refuses(
+    words: str, message: str, run: Path, tmp_path: Path, monkeypatch, capsys
+):
+    (tmp_path / "notes.txt").write_text("not to be replaced")
+    monkeypatch.chdir(tmp_path)
+    assert message in one_line(capsys, "export", str(run), *words.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
