@@ -4,6 +4,9 @@ A session is a cookie `EXPIRY.NONCE.MAC`. MAC is an HMAC-SHA256 of expiry and no
 that is derived from an API key, so every replica with that key can check the cookie, and nothing is
 stored. The key cannot be computed from the cookie. A session ends when it expires, when its key is
 removed, or when the browser forgets the cookie (log-out).
+
+Browsers send a host's cookies to all of its ports. The cookie's name therefore depends on the key,
+so that the sessions of two services on one host do not replace each other.
 """
 
 import hmac
@@ -15,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 COOKIE = "genray_session"
+"""The start of the name of each session's cookie."""
 LIFE_S = 7 * 86_400
 """Seconds until a session expires."""
 LOGIN_POLICY = (
@@ -23,6 +27,7 @@ LOGIN_POLICY = (
 )
 _FORM = (Path(__file__).parent / "page" / "login.html").read_text(encoding="utf-8")
 _SESSION = re.compile(rb"(\d{10,12})\.([0-9a-f]{32})\.([0-9a-f]{64})")
+_NAME = re.compile(COOKIE.encode() + rb"(_[0-9a-f]{8})?")
 _QUERY = re.compile(r"[A-Za-z0-9_.~%&=+:,-]{1,2000}")
 
 
@@ -47,6 +52,14 @@ class Sessions:
         nonce = secrets.token_hex(16)
         return f"{expiry}.{nonce}.{_mac(self._secret_of[key], f'{expiry}.{nonce}'.encode())}"
 
+    def name(self, key: str) -> str:
+        """Return the name of the cookie of sessions for `key`, one of the API keys."""
+        return f"{COOKIE}_{_mac(self._secret_of[key], b'cookie name')[:8]}"
+
+    def accepted(self, header: bytes) -> list[str]:
+        """Return the names of the cookies in a Cookie header that are accepted as sessions."""
+        return [name for name, cookie in sessions_in(header) if self.accepts(cookie)]
+
     def accepts(self, cookie: bytes, now: float | None = None) -> bool:
         """Whether `cookie` is a session of one of the keys that has not expired."""
         match = _SESSION.fullmatch(cookie)
@@ -63,16 +76,17 @@ def _mac(secret: bytes, signed: bytes) -> str:
     return hmac.digest(secret, signed, "sha256").hex()
 
 
-def session_in(header: bytes) -> bytes:
-    """Return the session in a Cookie header; empty if there is none.
+def sessions_in(header: bytes) -> list[tuple[str, bytes]]:
+    """Return names and values of the cookies in a Cookie header that may be sessions.
 
     Malformed cookies of other services on this host are skipped.
     """
+    found = []
     for pair in header.split(b";"):
         name, _, value = pair.partition(b"=")
-        if name.strip() == COOKIE.encode():
-            return value.strip().strip(b'"')
-    return b""
+        if _NAME.fullmatch(name.strip()):
+            found.append((name.strip().decode(), value.strip().strip(b'"')))
+    return found
 
 
 def login_page(query: bytes = b"", *, again: bool = False) -> bytes:

@@ -21,7 +21,7 @@ from serve.errors import ApiError, Busy, InternalError, TooLarge
 from serve.fast_path import FastHandler, FastPath, FastRequest, FastResponse
 from serve.forwarded import TrustedProxies, networks, own_path, redirect_to_directory
 from serve.limits import Limits
-from serve.login import LOGIN_POLICY, Sessions, login_page, session_in
+from serve.login import LOGIN_POLICY, Sessions, login_page
 from serve.origin import check_origin
 from serve.telemetry import Telemetry
 
@@ -263,7 +263,7 @@ class Middleware:
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:
         given = bearer(headers.get(b"authorization", b""))
         if not given:
-            return self.sessions.accepts(session_in(headers.get(b"cookie", b"")))
+            return bool(self.sessions.accepted(headers.get(b"cookie", b"")))
         # All keys are compared, each in constant time, so that the duration reveals nothing.
         return any([hmac.compare_digest(given, each) for each in self._keys])
 

@@ -113,8 +113,8 @@ def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
     spec = image_spec(model)
     if spec.datatype != "UINT8":
         raise BadRequest(
-            f"model {predictor.name!r} takes text, not pictures; send text with the "
-            "header `Content-Type: text/plain`",
+            f"model {predictor.name!r} takes text, not pictures; /api/retrieve accepts text with "
+            "the header `Content-Type: text/plain`",
             param="model",
         )
     height, width, channels = spec.shape

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.errors import NotFound
-from serve.login import COOKIE, LIFE_S, LOGIN_POLICY, login_page, safe_query
+from serve.login import LIFE_S, LOGIN_POLICY, login_page, safe_query
 from serve.middleware import Middleware, Unauthorized
 from serve.routes.common import refusals
 from serve.service import Service
@@ -88,9 +88,9 @@ def page_routes(service: Service, middleware: Middleware) -> APIRouter:
         # SameSite=Lax: another site's page can make the browser send the cookie only by a link, and
         # `check_origin` accepts a link from another site to the page alone.
         secure = request.headers.get("x-forwarded-proto") == "https"
-        session = middleware.sessions.new(key)
+        name, session = middleware.sessions.name(key), middleware.sessions.new(key)
         answer.set_cookie(
-            COOKIE, session, httponly=True, samesite="lax", secure=secure, max_age=LIFE_S
+            name, session, httponly=True, samesite="lax", secure=secure, max_age=LIFE_S
         )
         return answer
 
@@ -101,9 +101,12 @@ def page_routes(service: Service, middleware: Middleware) -> APIRouter:
         responses={**refusals(), 303: {"description": "Redirects to the page's login."}},
         summary="Log out: make the browser forget its session",
     )
-    async def logout() -> Response:
+    async def logout(request: Request) -> Response:
         answer = Response(status_code=303, headers={"Location": "./"})
-        answer.delete_cookie(COOKIE, httponly=True, samesite="lax")
+        for name in middleware.sessions.accepted(
+            request.headers.get("cookie", "").encode("latin-1")
+        ):
+            answer.delete_cookie(name, httponly=True, samesite="lax")
         return answer
 
     return router

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from serve.login import COOKIE, LIFE_S, Sessions, login_page, session_in
+from serve.login import COOKIE, LIFE_S, Sessions, login_page, sessions_in
 from tests.helpers.requests import ask
 from tests.serve.conftest import Web
 
@@ -47,12 +47,21 @@ def test_sessions_expire_and_cannot_be_changed():
 
 @pytest.mark.parametrize(
     "other",
-    ['a={"x":1}', "foo[bar]=1", "n", 'theme="dark mode"', f"x{COOKIE}=1", f"a={COOKIE}"],
+    [
+        'a={"x":1}',
+        "foo[bar]=1",
+        "n",
+        'theme="dark mode"',
+        f"x{COOKIE}=1",
+        f"{COOKIE}x=1",
+        f"a={COOKIE}",
+    ],
 )
 def test_session_is_found_among_other_cookies(other: str):
-    for header in (f"{other}; {COOKIE}=1.2.3", f"{COOKIE}=1.2.3; {other}"):
-        assert session_in(header.encode()) == b"1.2.3"
-    assert session_in(other.encode()) == b""
+    name = Sessions((KEY,)).name(KEY)
+    for header in (f"{other}; {name}=1.2.3", f"{name}=1.2.3; {other}"):
+        assert sessions_in(header.encode()) == [(name, b"1.2.3")]
+    assert sessions_in(other.encode()) == []
 
 
 # -- the form --------------------------------------------------------------------------------------
@@ -116,10 +125,26 @@ def test_login_is_a_page_for_a_browser(start: Callable[..., Web]):
     assert status == 303 and headers["location"] == "./"
 
 
+def test_two_services_of_one_host_keep_their_sessions_apart(start: Callable[..., Web]):
+    # Browsers send the cookies of a host to all of its ports.
+    web, other = start(keys=(KEY,)), start(keys=(OTHER,))
+    mine = log_in(web)[1]["set-cookie"].split(";")[0]
+    its = log_in(other, OTHER)[1]["set-cookie"].split(";")[0]
+    both = f"{mine}; {its}"
+    assert mine.partition("=")[0] != its.partition("=")[0], "one does not replace the other"
+    for service, missing in ((web, its), (other, mine)):
+        assert ask(service, "/v1/models", Cookie=both)[0] == 200
+        assert ask(service, "/v1/models", Cookie=missing)[0] == 401
+    headers = ask(web, "/logout", "POST", b"", Cookie=both)[1]
+    assert mine.partition("=")[0] in headers["set-cookie"]
+    assert its.partition("=")[0] not in headers["set-cookie"], "a log-out ends its own session"
+
+
 def test_logout_removes_the_session(start: Callable[..., Web]):
     web = start(keys=(KEY,))
     cookie = log_in(web)[1]["set-cookie"].split(";")[0]
     status, headers, _ = ask(web, "/logout", "POST", b"", Cookie=cookie)
     assert status == 303 and headers["location"] == "./"
-    assert f'{COOKIE}=""' in headers["set-cookie"] and "Max-Age=0" in headers["set-cookie"]
+    name = cookie.partition("=")[0]
+    assert f'{name}=""' in headers["set-cookie"] and "Max-Age=0" in headers["set-cookie"]
     assert ask(web, "/logout", "POST", b"", Cookie=cookie, Sec_Fetch_Site="cross-site")[0] == 403
