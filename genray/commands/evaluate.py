@@ -1,5 +1,6 @@
 """`genray evaluate` and `genray play`: score a trained agent, and film it."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PlayConfig:
-    """Film a policy playing, in the game's own colours."""
+    """Film a policy playing, in the game's own colours, or as the environment draws itself."""
 
     out: Path
     """clip.gif or clip.mp4"""
@@ -90,7 +91,8 @@ def play(argv: list[str], prog: str) -> int:
     import numpy as np
 
     from genray.media import check_clip_path, write_clip
-    from genray.rl.evaluate import PlayedStep, play_steps
+    from genray.rl.evaluate import play_steps
+    from genray.rl.film import enlargement
     from genray.rl.policy import open_policy
     from genray.threads import own_threads, user_threads
 
@@ -107,20 +109,19 @@ def play(argv: list[str], prog: str) -> int:
         seed=options.seed,
         max_steps=options.max_steps,
     )
-    last: PlayedStep | None = None
-    count = 0
+    # The first frame is the frame of the reset, before any step.
+    count, score = -1, 0.0
 
     def frames() -> Iterator[np.ndarray]:
-        nonlocal last, count
-        for step in steps:
-            last, count = step, count + 1
+        nonlocal count, score
+        for step in itertools.chain([first], steps):
+            count, score = count + 1, step.score
             yield step.frame
 
     # A single environment has too little work for several threads.
     with own_threads(user_threads() or 1):
-        write_clip(options.out, frames(), fps=15)
-    assert last is not None
-    # The first frame is the frame of the reset, before any step.
-    print(f"score {last.score:g} in {count - 1} steps")
+        first = next(steps)
+        write_clip(options.out, frames(), fps=15, scale=enlargement(first.frame))
+    print(f"score {score:g} in {count} steps")
     print(options.out)
     return 0

@@ -10,6 +10,19 @@ from genray.errors import ConfigError, ResourceError, first_line
 from genray.runs.files import writing_file
 
 
+class _Positional(torch.nn.Module):
+    """Passes its inputs to a module, so that the exporter sees one signature for all modules."""
+
+    def __init__(self, module: torch.nn.Module):
+        super().__init__()
+        self.module = module
+        self.training = module.training
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return the output of the module."""
+        return self.module(*inputs)
+
+
 def write_onnx(
     module: torch.nn.Module,
     examples: Sequence[torch.Tensor],
@@ -36,9 +49,9 @@ def write_onnx(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter about itself
             program = torch.onnx.export(
-                module, tuple(examples), dynamo=True, input_names=[*input_names],
-                output_names=[output_name], dynamic_shapes=tuple({0: batch} for _ in examples),
-                verbose=False,
+                _Positional(module), tuple(examples), dynamo=True, input_names=[*input_names],
+                output_names=[output_name], verbose=False,
+                dynamic_shapes=(tuple({0: batch} for _ in examples),),
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
         cause = first_line(error.__cause__ or error)

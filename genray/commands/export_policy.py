@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from genray.rl.card import policy_config, write_policy
 from genray.rl.config import DQNConfig
 from genray.rl.evaluate import play_steps
 from genray.rl.evaluation import Evaluation
+from genray.rl.film import NotDrawn, enlargement
 from genray.rl.policy import LoadedPolicy, open_policy
 from genray.rl.portable import PortableNetwork
 from genray.runs import modelstore
@@ -39,11 +41,6 @@ def export_policy(path: Path, options: ExportConfig) -> int:
     if options.format == "onnx":
         from genray.commands.export_onnx import write_onnx
 
-        require(
-            policy.network.observation is None,
-            f"--format onnx: only for policies of grey frames, which {policy.env.title} does not "
-            "return; use --format huggingface",
-        )
         network = PortableNetwork(policy.network)
         write_onnx(network, network.example(), options.out, network.input_names, "q_values")
     else:
@@ -118,21 +115,24 @@ def evaluations_of(path: Path, policy: LoadedPolicy) -> list[Evaluation]:
 
 
 def _film(policy: LoadedPolicy, path: Path, options: ExportConfig) -> str:
-    """Film an episode; return the words of the card."""
+    """Film an episode; return the words of the card, "" for an environment without pictures."""
+    steps = play_steps(policy.network, policy.env, seed=options.seed, max_steps=options.film_steps)
     score = 0.0
 
     def frames() -> Iterator[np.ndarray]:
         nonlocal score
-        steps = play_steps(
-            policy.network, policy.env, seed=options.seed, max_steps=options.film_steps
-        )
-        for step in steps:
+        for step in itertools.chain([first], steps):
             score = step.score
             yield step.frame
 
     # A single environment has too little work for several threads.
     with own_threads(user_threads() or 1):
-        write_clip(path, frames(), fps=15)
+        try:
+            first = next(steps)
+        except NotDrawn as error:
+            print(f"note: {error}")
+            return ""
+        write_clip(path, frames(), fps=15, scale=enlargement(first.frame))
     return f"[The film]({path.name}) shows an episode, played with ε 0.001; its score is {score:g}."
 
 

@@ -19,6 +19,7 @@ from genray.rl.evaluation import Evaluation as Evaluation
 from genray.rl.evaluation import EvaluationStopped, max_episode_steps, num_batches_of
 from genray.rl.evaluation import student_t95 as student_t95
 from genray.rl.exploration import epsilon_greedy, random_legal
+from genray.rl.film import draw, make_drawn_env
 from genray.rl.networks import QNetwork
 from genray.rl.observation import observation_of
 
@@ -266,7 +267,8 @@ class PlayedStep:
 
     frame: np.ndarray
     """uint8 RGB. For Atari: [210, 160, 3] in the game's own colours, from a second emulator that
-    plays the same actions from the same seed. For a user's environment: [H, W, 3], grey.
+    plays the same actions from the same seed. For a user's environment: [H, W, 3], what its
+    `render` returns, or its grey frames.
     """
     action: int | None
     """The action that led to this frame; None for the first frame."""
@@ -288,7 +290,8 @@ def play_steps(
     """Play one episode and yield its first frame, and then the frame after each agent step.
 
     Stops after `max_steps` steps if the episode has not ended. Raises RunFault when the two
-    emulators disagree, and ConfigError for an invalid `max_steps` or `epsilon`.
+    emulators disagree, NotDrawn for an environment without pictures, and ConfigError for an invalid
+    `max_steps` or `epsilon`.
     """
     require(max_steps >= 1, f"--max-steps {max_steps}: must be ≥ 1, e.g. 1800")
     require(0 <= epsilon <= 1, f"--epsilon {epsilon}: must lie in [0, 1], e.g. 0.001")
@@ -299,21 +302,19 @@ def play_steps(
     values: list[np.ndarray] = []
     policy = greedy_policy(network, epsilon, act_rng, device, values.append)
     env_seed = int(env_rng.integers(2**31 - 1))
-    env = make_env(config, 1, num_threads=1)
+    env = make_drawn_env(config) if config.env else make_env(config, 1, num_threads=1)
     screen = None if config.env else AtariLanes(config, 1, num_threads=1, color=True)
     try:
         frame_EHW = env.reset(env_seed)
         lanes = Lanes(frame_EHW, config, network.config.past_actions, observation_of(env))
-        yield PlayedStep(
-            screen.reset(env_seed)[0].copy() if screen else _rgb(frame_EHW[0]), None, None, 0.0
-        )
+        first = screen.reset(env_seed)[0].copy() if screen else draw(env, config, frame_EHW[0])
+        yield PlayedStep(first, None, None, 0.0)
         score, on = 0.0, np.ones(1, bool)
         for number in range(1, max_steps + 1):
             action_E = policy(lanes, on)
             step = env.step(action_E)
             score += float(step.reward_E[0])
             over = bool(step.terminated_E[0] | step.truncated_E[0])
-            frame = step.frame_EHW[0]
             # If the emulators differ in a reward or an end, the pictures show another game.
             if screen:
                 seen = screen.step(action_E)
@@ -326,10 +327,10 @@ def play_steps(
                         "draws the pictures disagreed with the emulator that plays; play again "
                         "with another --seed"
                     )
-                frame = seen.frame_EHW[0]
-            yield PlayedStep(
-                frame.copy() if screen else _rgb(frame), int(action_E[0]), values.pop()[0], score
-            )
+                frame = seen.frame_EHW[0].copy()
+            else:
+                frame = draw(env, config, step.frame_EHW[0])
+            yield PlayedStep(frame, int(action_E[0]), values.pop()[0], score)
             if over:
                 break
             lanes.push(step.frame_EHW, action_E, begins_E=~on)
@@ -356,7 +357,3 @@ def play(
         play_steps(network, config, epsilon=epsilon, seed=seed, max_steps=max_steps, device=device)
     )
     return [step.frame for step in steps], steps[-1].score
-
-
-def _rgb(frame_HW: np.ndarray) -> np.ndarray:
-    return np.repeat(frame_HW[:, :, None], 3, axis=2)

@@ -207,8 +207,22 @@ class QNetwork(nn.Module):
         """
         legal_BA = self.legal(frames_BSHW)
         features = self.convolutions(self.inputs(frames_BSHW))
-        outputs = self._outputs(features, past_BK, tau_BZ, legal_BA)
-        return outputs if raw else legal_only(self.head.q(outputs), legal_BA)
+        if raw:
+            return self._outputs(features, past_BK, tau_BZ, legal_BA)
+        return self.q_of_features(features, past_BK, tau_BZ, legal_BA)
+
+    def q_of_features(
+        self,
+        features_BF: Tensor,
+        past_BK: Tensor | None = None,
+        tau_BZ: Tensor | None = None,
+        legal_BA: Tensor | None = None,
+    ) -> Tensor:
+        """Return the Q-values, float32 [B, A], of observations that `convolutions` encoded.
+        `legal_BA`: which actions are legal, bool; None: all are.
+        """
+        outputs = self._outputs(features_BF, past_BK, tau_BZ, legal_BA)
+        return legal_only(self.head.q(outputs), legal_BA)
 
     @property
     def statistics(self) -> list[Tensor]:
@@ -297,7 +311,7 @@ def _mean_of_legal(advantage_BA: Tensor, legal_BA: Tensor | None) -> Tensor:
     """
     if legal_BA is None:
         return advantage_BA.mean(dim=1, keepdim=True)
-    legal_BA = legal_BA.repeat_interleave(len(advantage_BA) // len(legal_BA), dim=0)
+    legal_BA = legal_BA.repeat_interleave(advantage_BA.shape[0] // legal_BA.shape[0], dim=0)
     share_BA = legal_BA / legal_BA.sum(dim=1, keepdim=True)
     share = share_BA if advantage_BA.ndim == 2 else share_BA[..., None]
     return (advantage_BA * share).sum(dim=1, keepdim=True)

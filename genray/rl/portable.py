@@ -11,6 +11,8 @@ from torch.nn.utils import parametrize
 
 from genray.rl.encoders import POOLED
 from genray.rl.networks import QNetwork
+from genray.rl.observation import Field
+from genray.rl.record_encoder import TORCH_DTYPES
 
 
 class PortableNetwork(nn.Module):
@@ -25,8 +27,8 @@ class PortableNetwork(nn.Module):
 
     def __init__(self, network: QNetwork):
         super().__init__()
-        self.network = copy.deepcopy(network).cpu().eval()
-        self.network.requires_grad_(False)
+        self.network = copy.deepcopy(network).cpu().requires_grad_(False)
+        self.eval()
         for module in list(self.network.modules()):
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.AdaptiveMaxPool2d):
@@ -34,24 +36,68 @@ class PortableNetwork(nn.Module):
                 elif isinstance(child, nn.Conv2d) and parametrize.is_parametrized(child, "weight"):
                     setattr(module, name, _plain(child))
 
-    def forward(self, frames_BSHW: Tensor, past_BK: Tensor | None = None) -> Tensor:
-        """Return the Q-values, float32 [B, A], of uint8 frames, oldest first. `past_BK`: the last
-        actions, int64, newest first, −1 before the episode's first action; only for networks with
-        `past_actions`.
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the Q-values, float32 [B, A].
+
+        Inputs of a network for grey frames: `frames`, uint8 [B, S, H, W], oldest first. Of others:
+        the arrays of an observation in the environment's own dtypes, as `input_names` lists them:
+        images [B, S, *shape], oldest first, and all others [B, *shape]; a mask is uint8 [B, A].
+        Then `past_actions`, int64 [B, K], newest first, −1 before the episode's first action, if
+        the network has `past_actions`.
         """
-        return self.network(frames_BSHW, past_BK)
+        network, observation = self.network, self.network.observation
+        past_BK = inputs[-1] if network.config.past_actions else None
+        if observation is None:
+            return network(inputs[0], past_BK)
+        arrays = {
+            field.name: _from_zero(field, array) for field, array in zip(observation.fields, inputs)
+        }
+        mask = observation.mask
+        legal_BA = None if mask is None else arrays[mask.name] != 0
+        encoder, *layers = network.convolutions
+        features_BF = encoder.encode(arrays)  # type: ignore[operator]
+        for layer in layers:
+            features_BF = layer(features_BF)
+        return network.q_of_features(features_BF, past_BK, legal_BA=legal_BA)
 
     def example(self, count: int = 2) -> tuple[Tensor, ...]:
-        """Return blank inputs of the right shapes and dtypes."""
-        network = self.network
-        frames = torch.zeros(count, network.stack, *network.frame_shape, dtype=torch.uint8)
-        past = torch.full((count, network.config.past_actions), -1)
-        return (frames, past) if network.config.past_actions else (frames,)
+        """Return inputs of the right shapes and dtypes: zeros, with all actions legal."""
+        network, observation = self.network, self.network.observation
+        if observation is None:
+            shape = (count, network.stack, *network.frame_shape)
+            inputs = [torch.zeros(shape, dtype=torch.uint8)]
+        else:
+            inputs = [_example(field, count, network.stack) for field in observation.fields]
+        if network.config.past_actions:
+            inputs.append(torch.full((count, network.config.past_actions), -1))
+        return tuple(inputs)
 
     @property
     def input_names(self) -> list[str]:
         """Names of the inputs in an exported file."""
-        return ["frames", "past_actions"][: len(self.example())]
+        observation = self.network.observation
+        names = ["frames"]
+        if observation is not None:
+            names = [field.name or "observation" for field in observation.fields]
+        return [*names, *["past_actions"] * bool(self.network.config.past_actions)]
+
+
+def _example(field: Field, count: int, stack: int) -> Tensor:
+    lengths = (count, stack) if field.kind == "image" else (count,)
+    if field.kind == "classes":
+        smallest = torch.tensor([start for start, _ in field.classes])
+        return smallest.reshape(field.shape).expand(*lengths, *field.shape).contiguous()
+    fill = 1 if field.kind == "mask" else 0
+    dtype = TORCH_DTYPES[field.dtype]
+    return torch.full((*lengths, *field.shape), fill, dtype=dtype)
+
+
+def _from_zero(field: Field, array: Tensor) -> Tensor:
+    """Return classes as numbers from 0, as records store them; other arrays unchanged."""
+    if field.kind != "classes":
+        return array
+    smallest = torch.tensor([start for start, _ in field.classes])
+    return array - smallest.reshape(field.shape)
 
 
 def _plain(layer: nn.Conv2d) -> nn.Conv2d:

@@ -6,6 +6,7 @@ width, F features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,43 +68,53 @@ class RecordEncoder(nn.Module):
 
     def forward(self, record_BSHW: Tensor) -> Tensor:
         """Return the features, float32 [B, F]."""
-        parts = []
-        if self.vector is not None:
-            parts.append(self.vector(self._normalised(self.vectors(record_BSHW))))
-        for field, layers in zip(self._images, self.images):
-            parts.append(layers(self._image(record_BSHW, field)))
-        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        images = {field.name: self._array(record_BSHW, field) for field in self._images}
+        return self.encode(self._newest_vectors(record_BSHW) | images)
 
-    def vectors(self, record_BSHW: Tensor) -> Tensor:
-        """Return the numbers of all vectors of the newest record, and all classes one-hot, float32
-        [B, D].
+    def encode(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return the features, float32 [B, F], of the arrays of records by name: images as
+        [B, S, *shape], oldest first, vectors and classes of the newest record as [B, *shape].
         """
         parts = []
+        if self.vector is not None:
+            parts.append(self.vector(self._normalised(self._numbers(arrays))))
+        for field, layers in zip(self._images, self.images):
+            parts.append(layers(self._image(arrays[field.name], field)))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def _numbers(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return the numbers of all vectors, and all classes one-hot, float32 [B, D]."""
+        parts = []
         for field in self._vectors:
-            part = self._array(record_BSHW[:, -1:], field).flatten(1)
+            part = arrays[field.name].flatten(1)
             if field.kind == "classes":
                 one_hot = [
-                    nn.functional.one_hot(part[:, index].long(), size)
+                    part[:, index, None].long() == torch.arange(size, device=part.device)
                     for index, (_, size) in enumerate(field.classes)
                 ]
                 part = torch.cat(one_hot, dim=1)
             parts.append(part.float())
         return torch.cat(parts, dim=1)
 
+    def _newest_vectors(self, record_BSHW: Tensor) -> dict[str, Tensor]:
+        """Return the vectors and classes of the newest records by name, [B, *shape]."""
+        newest_B1HW = record_BSHW[:, -1:]
+        return {field.name: self._array(newest_B1HW, field)[:, 0] for field in self._vectors}
+
     def _array(self, record_BSHW: Tensor, field: Field) -> Tensor:
         """Return an array of the records, [B, S, *shape], in its own dtype."""
         part = record_BSHW[:, :, 0, self._observation.slice_of(field)]
         # A copy, because only aligned memory can be viewed as another dtype.
         part = part.clone(memory_format=torch.contiguous_format)
-        return part.view(_TORCH[field.dtype]).unflatten(2, field.shape or (1,))
+        return part.view(TORCH_DTYPES[field.dtype]).unflatten(2, field.shape or (1,))
 
-    def _image(self, record_BSHW: Tensor, field: Field) -> Tensor:
-        """Return the stacked images, scaled to 0 … 1, float32 [B, S · C, H, W]."""
-        image = self._array(record_BSHW, field).float()
+    def _image(self, image: Tensor, field: Field) -> Tensor:
+        """Return images [B, S, *shape] as float32 [B, S · C, H, W], scaled to 0 … 1."""
+        image = image.float()
         if field.channels == "last":
             image = image.movedim(-1, 2)
         image = (image - field.low) * (self._gain / (field.high - field.low))
-        return image.reshape(len(image), -1, *field.image_shape[1:])
+        return image.reshape(image.shape[0], -1, *field.image_shape[1:])
 
     # -- running normalisation ---------------------------------------------------------------------
 
@@ -126,7 +137,7 @@ class RecordEncoder(nn.Module):
         """Add the vectors of a batch to the mean and the standard deviation. [Chan 1983,
         https://doi.org/10.1080/00031305.1983.10483115]
         """
-        vector_BD = self.vectors(record_BSHW).double()
+        vector_BD = self._numbers(self._newest_vectors(record_BSHW)).double()
         batch = len(vector_BD)
         mean_D = vector_BD.mean(0)
         apart_D, total = mean_D - self.mean_D, self.count + batch
@@ -178,7 +189,7 @@ def _outputs(layers: list[nn.Module], channels: int, height: int, width: int) ->
     return _shape(layers, channels, height, width)[1]
 
 
-_TORCH = {
+TORCH_DTYPES = {
     name: getattr(torch, name)
     for name in (
         "float16", "float32", "float64", "int8", "int16", "int32", "int64",

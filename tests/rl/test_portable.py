@@ -10,6 +10,7 @@ from genray.commands.export_onnx import write_onnx
 from genray.errors import ConfigError
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.noisy import draw_noise
+from genray.rl.observation import Field, Observation
 from genray.rl.portable import PortableNetwork, WindowMaxPool
 
 SMALL = {"channels": (4, 4, 4), "hidden": 16}
@@ -90,6 +91,55 @@ def test_onnx_policy_chooses_the_same_actions(name: str, tmp_path: Path):
     after = network.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+RECORD = Observation(
+    fields=(
+        Field(name="speed", kind="vector", shape=(3,), dtype="float64"),
+        Field(name="card", kind="classes", shape=(2,), dtype="uint8", classes=((1, 4), (-2, 3))),
+        Field(name="map", kind="image", shape=(8, 9, 3), dtype="uint8", channels="last"),
+        Field(name="action_mask", kind="mask", shape=(ACTIONS,), dtype="uint8"),
+    )
+)
+
+
+def test_onnx_policy_of_records_takes_the_arrays_of_observations(tmp_path: Path):
+    """Classes are the environment's own numbers. Illegal actions are never the best ones."""
+    import onnxruntime
+
+    torch.manual_seed(0)
+    config = NetworkConfig(**SMALL, head="iqn", normalise=True, layer_norm=True, past_actions=2)
+    network = QNetwork(config, ACTIONS, 2, RECORD.frame_shape, RECORD).eval()
+    rng = np.random.default_rng(1)
+    count = 101
+    speed = rng.normal(3, 2, (count, 3))
+    card = np.stack([rng.integers(1, 5, count), rng.integers(-2, 1, count)], axis=1)
+    maps = rng.integers(0, 256, (count, 2, 8, 9, 3), np.uint8)
+    mask = rng.random((count, ACTIONS)) < 0.5
+    mask[np.arange(count), rng.integers(ACTIONS, size=count)] = True
+    past = rng.integers(-1, ACTIONS, (count, 2))
+    rows = [
+        RECORD.pack(
+            {"speed": speed, "card": card - (1, -2), "map": maps[:, t], "action_mask": mask}
+        )
+        for t in range(2)
+    ]
+    frames = torch.from_numpy(np.stack(rows, axis=1))
+    network.observe(frames)
+    portable = PortableNetwork(network)
+    assert portable.input_names == ["speed", "card", "map", "action_mask", "past_actions"]
+    path = tmp_path / "q.onnx"
+    write_onnx(portable, portable.example(), path, portable.input_names, "q_values")
+    inputs = (speed, card, maps, mask.astype(np.uint8), past)
+    (onnx_BA,) = onnxruntime.InferenceSession(str(path)).run(
+        None, dict(zip(portable.input_names, inputs))
+    )
+    with torch.no_grad():
+        q_BA = network(frames, torch.from_numpy(past)).numpy()
+    np.testing.assert_allclose(onnx_BA, q_BA, atol=1e-5)
+    best_B = onnx_BA.argmax(1)
+    assert (best_B == q_BA.argmax(1)).all() and mask[np.arange(count), best_B].all()
+    assert not mask.all() and len(np.unique(best_B)) > 1
 
 
 @pytest.mark.learn  # about 40 s of CPU time
