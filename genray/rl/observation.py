@@ -107,7 +107,7 @@ class Observation:
 
     def _array(self, field: Field, record_NP: np.ndarray) -> np.ndarray:
         bytes_NP = record_NP[..., self.slice_of(field)].copy()
-        return bytes_NP.view(field.dtype).reshape(*record_NP.shape[:-1], *field.shape)
+        return bytes_NP.view(field.dtype).reshape((*record_NP.shape[:-1], *field.shape))
 
     def legal(self, record_EHW: np.ndarray) -> np.ndarray | None:
         """Return which actions are legal in E packed records, bool [E, A]; None without a mask."""
