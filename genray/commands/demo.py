@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 from genray.commands import demo_parts
@@ -20,6 +21,7 @@ from genray.rl.evaluate import Evaluation, best_constant_action
 from genray.rl.scores import reference
 from genray.rl.train import check_disk, check_memory
 from genray.runs.rundir import RUNS, RunDir, new_folder
+from genray.threads import own_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,9 @@ class DemoConfig:
     """Directory for all results. Default: runs/demo-TIME."""
     steps: int = 42_000
     """Agent steps; 42,000 make about 10,200 updates, less than four minutes on 2 fast cores."""
-    minutes: float = 5.0
+    minutes: float = 4.5
     """The training ends after this many minutes if the steps have not been reached; 0: no limit."""
-    generator_steps: int = 300
+    generator_steps: int = 200
     """Training steps of a sprite model of screens of the agent's play; 0: no generator."""
     style_size: int = 320
     """Longest side, in pixels, of a frame of the play that is painted in the styles of three
@@ -110,12 +112,20 @@ def main(argv: list[str], prog: str) -> int:
     clip, frame = demo_parts.film(run, config)
     others = references(config)
     print(verdict(result, others, minutes))
-    # Run the optional parts: pictures, a generator, a sweep, and the service.
+    # Run the optional parts: pictures, a generator, a sweep, and the service. The pictures and the
+    # generator each keep one core busy, so they are made at the same time.
     parts = [demo_parts.agent_part(run, clip, result, others)]
-    if options.style_size:
-        parts.append(demo_parts.paint(run, frame, options.style_size, options.seed))
-    if options.generator_steps:
-        parts.append(demo_parts.generate(run, options.generator_steps, options.seed))
+    with get_context("spawn").Pool(1, demo_parts.begin_beside) as painter, own_threads(1):
+        if options.style_size:
+            painting = painter.apply_async(
+                demo_parts.paint, (run.pictures, frame, options.style_size, options.seed)
+            )
+        if options.generator_steps:
+            generator = demo_parts.generate(run, options.generator_steps, options.seed)
+        if options.style_size:
+            parts.append(painting.get())
+        if options.generator_steps:
+            parts.append(generator)
     if options.sweep_trials:
         parts.append(demo_parts.sweep(run, options.sweep_trials, options.seed))
 

@@ -5,6 +5,7 @@ Each part writes its files below the run's directory, and returns a `Part` for t
 
 import json
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
@@ -127,17 +129,26 @@ def _learning_curve(run: RunDir) -> str:
 # -- pictures --------------------------------------------------------------------------------------
 
 
-def paint(run: RunDir, frame: np.ndarray, size: int, seed: int) -> Part:
-    """Paint the frame in the styles of three patterns, and let a network dream of it.
+def begin_beside() -> None:
+    """Prepare a process that works beside the demo's own one: it uses one thread, and leaves Ctrl-C
+    to the demo, which ends it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def paint(folder: Path, frame: np.ndarray, size: int, seed: int) -> Part:
+    """Paint the frame in the styles of three patterns, and let a network dream of it. The pictures
+    are written to `folder`.
 
     Both use the features of EfficientNet-Lite0, which are installed with genray.
     """
     config = StyleConfig(size=size, steps=60, features="lite0", seed=seed)
-    shown = [Figure(_write(run, "frame", scaled(frame, size, enlarge=True)), "the frame", 11)]
+    shown = [Figure(_write(folder, "frame", scaled(frame, size, enlarge=True)), "the frame", 11)]
     for number, style_seed in enumerate(STYLES):
         name = pattern_name(style_seed)
         style = Picture(pattern(style_seed, 256), None, f"pattern {style_seed}")
-        out = run.pictures / f"styled_{name}.png"
+        out = folder / f"styled_{name}.png"
         styler = ByOptimisation(frame, [style], StyleLaunch(out=out), config, config.size)
         if number == 0:
             time = spoken(len(STYLES) * styler.seconds())
@@ -145,7 +156,7 @@ def paint(run: RunDir, frame: np.ndarray, size: int, seed: int) -> Part:
         with own_threads(choose_threads()):
             write_picture(out, styler.style(styler.sized(frame)), None, styler.about())
         shown.append(Figure(out, f"in the style of {name}", 11))
-    shown.append(Figure(_dream(run, frame, size, seed), "a dream of it", 11))
+    shown.append(Figure(_dream(folder, frame, size, seed), "a dream of it", 11))
     first, last = shown[1].path, shown[-1].path
     return Part(
         heading="Its world, painted",
@@ -163,16 +174,16 @@ def paint(run: RunDir, frame: np.ndarray, size: int, seed: int) -> Part:
     )
 
 
-def _dream(run: RunDir, frame: np.ndarray, size: int, seed: int) -> Path:
+def _dream(folder: Path, frame: np.ndarray, size: int, seed: int) -> Path:
     with own_threads(choose_threads()):
         objective = dreams.Objective(open_features("lite0"))
         content = to_tensor(scaled(frame, size, enlarge=True))
         dreamt = dreams.dream(content, objective, dreams.DreamConfig(seed=seed))
-    return _write(run, "dream", to_rgb(dreamt))
+    return _write(folder, "dream", to_rgb(dreamt))
 
 
-def _write(run: RunDir, name: str, rgb: np.ndarray) -> Path:
-    return write_png(run.pictures / f"{name}.png", rgb)
+def _write(folder: Path, name: str, rgb: np.ndarray) -> Path:
+    return write_png(folder / f"{name}.png", rgb)
 
 
 # -- the generator ---------------------------------------------------------------------------------
@@ -201,7 +212,7 @@ def generate(run: RunDir, steps: int, seed: int) -> Part:
     real_NHW = real_NHW[np.linspace(0, len(real_NHW) - 1, SHOWN).astype(int)]
     colours_P3 = model.palette.cpu().numpy()
     drawn, real = (
-        _write(run, name, contact_sheet(list(colours_P3[screens]), COLUMNS, gap=4))
+        _write(run.pictures, name, contact_sheet(list(colours_P3[screens]), COLUMNS, gap=4))
         for name, screens in (("drawn", drawn_NHW), ("played", real_NHW))
     )
     sheet = nearest_sheet(model, drawn_NHW, data.train, data.test, 3, real_NHW)
@@ -214,7 +225,7 @@ def generate(run: RunDir, steps: int, seed: int) -> Part:
         figures=(
             Figure(drawn, f"{SHOWN} screens that the generator drew", 60, pixels=True),
             Figure(real, "played by the agent, held out", 60, pixels=True),
-            Figure(_write(run, "nearest", sheet), large, scrolled=True),
+            Figure(_write(run.pictures, "nearest", sheet), large, scrolled=True),
         ),
         commands=(
             shell_command("genray", "sample", folder.path, "--scale", "3", "--out", "samples.png"),

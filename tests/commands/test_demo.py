@@ -12,7 +12,6 @@ from genray import cli
 from genray.commands import demo, demo_parts
 from genray.commands.demo_page import Figure, Part, write_page
 from genray.gen.images.pictures import read_picture
-from genray.runs.rundir import RunDir
 from serve.route_calls import screenshot
 from tests.helpers.pictures import read_about
 
@@ -20,7 +19,7 @@ from tests.helpers.pictures import read_about
 def test_demo_paints_a_frame_in_three_styles_and_dreams_of_it(tmp_path: Path, capsys, monkeypatch):
     frame = np.zeros((210, 160, 3), np.uint8)
     frame[60:150, 20:140] = (200, 160, 60)
-    part = demo_parts.paint(RunDir.create(tmp_path / "run"), frame, size=64, seed=0)
+    part = demo_parts.paint(tmp_path, frame, size=64, seed=0)
     plain, *styled, dreamt = [read_picture(figure.path).rgb for figure in part.figures]
     assert len(styled) == 3
     for rgb in (*styled, dreamt):
@@ -41,7 +40,7 @@ def test_demo_paints_the_frame_in_which_most_is_going_on():
 
 
 def test_demo_page_has_every_picture_inside_and_loads_nothing(tmp_path: Path):
-    picture = demo_parts._write(RunDir.create(tmp_path / "run"), "a", np.zeros((8, 8, 3), np.uint8))
+    picture = demo_parts._write(tmp_path, "a", np.zeros((8, 8, 3), np.uint8))
     part = Part(
         heading="A <b>part</b>",
         said=("",),
@@ -58,7 +57,7 @@ def test_demo_page_has_every_picture_inside_and_loads_nothing(tmp_path: Path):
 
 
 def test_demo_page_shows_a_large_picture_in_a_box_that_scrolls(tmp_path: Path):
-    picture = demo_parts._write(RunDir.create(tmp_path / "run"), "a", np.zeros((8, 8, 3), np.uint8))
+    picture = demo_parts._write(tmp_path, "a", np.zeros((8, 8, 3), np.uint8))
     for scrolled in (False, True):
         part = Part("A part", (), figures=(Figure(picture, "large", scrolled=scrolled),))
         page = write_page(tmp_path / "demo.html", "A title", "", [part]).read_text("utf-8")
