@@ -128,6 +128,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.cluster:status",
         "[RUN …]: a cluster's roles, and its runs' rates, lag and losses",
     ),
+    "check-learner": (
+        "genray.commands.check_learner:check_learner",
+        "learned values beside known ones on tiny environments, in about 30 seconds",
+    ),
     "doctor": (
         "genray.commands.doctor:doctor",
         "check this installation, and say how to repair it",

@@ -167,6 +167,7 @@ def test_documented_training_has_valid_values(command: Command, monkeypatch: pyt
 
 RUN_BY = {
     "anomalies": "tests/commands/test_cli_models.py",
+    "check-learner": "tests/rl/test_sanity.py",
     "cluster": "tests/commands/test_cli_models.py",
     "data atari": "tests/test_documentation.py",
     "data screens": "tests/test_documentation.py",

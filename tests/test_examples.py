@@ -1,5 +1,6 @@
 """Every program of examples/ runs, at a small size that its own options choose."""
 
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -12,12 +13,18 @@ from genray import cli
 from genray.gen.families import open_fit
 from genray.gen.presets import vae_digits
 from genray.gen.training.run import save_export
+from genray.rl.card import save_policy
+from genray.rl.config import DQNConfig
+from genray.rl.engine import network_card, probe_env
+from genray.rl.env import EnvConfig
+from genray.rl.networks import NetworkConfig, build_network
 from tests.serve.conftest import start_web, stop_web
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LONGEST = 60  # lines
 PROGRAMS = {
     "local_agent",
+    "onnx_policy",
     "own_environment",
     "ray_agent",
     "rllib_agent",
@@ -76,6 +83,16 @@ def test_own_environment_example(run: Run):
     printed = run("own_environment", "--steps", 640)
     assert "random actions: own_environment:Reach: mean" in printed
     assert "trained agent: own_environment:Reach: mean" in printed
+
+
+def test_onnx_policy_example(run: Run, tmp_path: Path):
+    config = DQNConfig(env=EnvConfig(env="CartPole-v1"), network=NetworkConfig(hidden=8))
+    network = build_network(network_card(config, *probe_env(config.env)))  # untrained
+    save_policy(tmp_path / "model", config, network, 0, None)
+    assert cli.main(["export", "model", "--out", "policy.onnx"]) == 0
+    printed = run("onnx_policy", "policy.onnx", "--episodes", 2)
+    scores = [float(each) for each in re.findall(r"episode \d: score (\d+)", printed)]
+    assert len(scores) == 2 and f"mean score {sum(scores) / 2:.1f}" in printed
 
 
 def test_train_vae_example(run: Run, tmp_path: Path):

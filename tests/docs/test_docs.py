@@ -19,6 +19,7 @@ PAGES = [
 GUIDES = {
     "atari_agents",
     "own_environments",
+    "policies",
     "autoencoders_vae_gan",
     "style_and_dreams",
     "photographs",
