@@ -6,6 +6,7 @@ model/
   README.md            the card: YAML for the Hub, scores with their protocol, how to use it
 """
 
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -112,14 +113,15 @@ def _described_input(about: dict[str, Any]) -> str:
 
 def hub_data(env: EnvConfig, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """Return the YAML of a card as the Hugging Face Hub reads it: library, tags, and the score as
-    "mean +/- standard deviation" over episodes, which the Hub's leaderboards expect.
+    "mean +/- standard deviation" over episodes, which the Hub's leaderboards expect. The Hub
+    refuses other characters in the name of an environment than `hub_name` leaves.
     """
     title = env.title if env.env else f"ALE/{''.join(map(str.title, env.title.split('_')))}-v5"
     tags = ["reinforcement-learning", "deep-reinforcement-learning", "dqn", "ape-x"]
     data: dict[str, Any] = {
         "library_name": "genray",
         "pipeline_tag": "reinforcement-learning",
-        "tags": [*tags, *([] if env.env else ["atari"]), title],
+        "tags": [*tags, *([] if env.env else ["atari"]), hub_name(title)],
     }
     if evaluations:
         scores = evaluations[0].scores
@@ -130,9 +132,19 @@ def hub_data(env: EnvConfig, evaluations: Sequence[Evaluation]) -> dict[str, Any
             "verified": False,
         }
         task = {"type": "reinforcement-learning", "name": "reinforcement-learning"}
-        result = {"task": task, "dataset": {"name": title, "type": title}, "metrics": [metric]}
+        result = {
+            "task": task,
+            "dataset": {"name": title, "type": hub_name(title)},
+            "metrics": [metric],
+        }
         data["model-index"] = [{"name": "DQN", "results": [result]}]
     return data
+
+
+def hub_name(title: str) -> str:
+    """Return an environment's name with letters, digits, "_", "-", ".", and at most one "/"."""
+    first, slash, rest = re.sub(r"[^\w./-]", "-", title, flags=re.ASCII).partition("/")
+    return first.replace(".", "-" if slash else ".") + slash + rest.replace("/", "-")
 
 
 def score_table(evaluations: Sequence[Evaluation]) -> str:

@@ -12,10 +12,12 @@ from gymnasium import spaces
 
 from genray import cli
 from genray.rl.agent import LocalAgent
+from genray.rl.catch import Catch
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig
 from genray.rl.env import EnvConfig
-from genray.rl.networks import NetworkConfig
+from genray.rl.evaluate import play
+from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.replay import ReplayConfig
 from genray.rl.train import save_policy
 
@@ -92,6 +94,19 @@ def test_evaluate_and_play_an_environment_that_draws_itself(
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     assert [frame.shape for frame in frames] == [(300, 200, 3)] * 5  # large ones keep their size
     assert [round(frame.mean() / 60) for frame in frames] == [0, 1, 2, 3, 4]
+
+
+class Painted(Catch):
+    """An environment of genray's own protocol that draws itself."""
+
+    def render(self) -> np.ndarray:
+        return np.full((20, 30, 3), 100, np.uint8)
+
+
+def test_play_films_what_an_own_environment_renders():
+    network = QNetwork(NetworkConfig(channels=(4, 4, 4), hidden=8), Painted.num_actions)
+    frames, _ = play(network, EnvConfig(env=f"{HERE}:Painted"), max_steps=2)
+    assert [frame.shape for frame in frames] == [(20, 30, 3)] * 3
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ resumed run cannot change.
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from genray import cli
+from genray.rl.card import hub_name
 from genray.rl.policy import load_policy, open_policy
 from tests.helpers.cli import TINY
 
@@ -153,7 +155,8 @@ def test_export_huggingface_card_has_the_scores_of_this_policy(run: Path, folder
     data = yaml.safe_load(front)
     assert data["library_name"] == "genray" and data["pipeline_tag"] == "reinforcement-learning"
     (result,) = data["model-index"][0]["results"]
-    assert result["dataset"]["type"] == "genray.rl.catch:Catch" and result["task"]["type"]
+    assert result["dataset"] == {"name": "genray.rl.catch:Catch", "type": "genray.rl.catch-Catch"}
+    assert result["task"]["type"] == "reinforcement-learning"
     newest = json.loads((run / "evaluations.jsonl").read_text().splitlines()[-1])
     assert newest["epsilon"] == 0.25
     score = f"{np.mean(newest['scores']):.2f} +/- {np.std(newest['scores']):.2f}"
@@ -164,6 +167,21 @@ def test_export_huggingface_card_has_the_scores_of_this_policy(run: Path, folder
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows[0].split(" | ")[4] == "0.25" and rows[-1].split(" | ")[2] == "6"
     assert "](curve.png)" in text and "](replay.mp4)" in text
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("CartPole-v1", "CartPole-v1"),
+        ("ALE/Pong-v5", "ALE/Pong-v5"),
+        ("my_games.board:Go/9x9-v0", "my_games-board-Go/9x9-v0"),
+        ("a/b/ü", "a/b--"),
+    ],
+)
+def test_hub_name_is_one_that_the_hub_accepts(title: str, name: str):
+    assert hub_name(title) == name
+    # The pattern of the Hub's own error message for dataset.type.
+    assert re.fullmatch(r"(?:[\w-]+/)?[\w\-.]+", name, re.ASCII)
 
 
 def test_export_huggingface_of_an_unevaluated_checkpoint_says_so(
