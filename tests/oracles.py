@@ -326,8 +326,13 @@ def expected_sample(layout: ShardLayout, origin: tuple[InventedStream, int, int]
     stream, lane, row = origin
     life = stream.lives[lane]
     total, discount, k = slow_n_step(life, row, stream.n_step, 0.9, stream.life_loss)
+    later = range(layout.later)
     return {
-        "obs_BSHW": slow_stack(life, row, layout.stack, layout.stack_start),
+        "obs_BSHW": np.stack(
+            [*slow_stack(life, row, layout.stack, layout.stack_start)]
+            + [life[row + j + 1].frame_HW for j in later]
+        ),
+        "later_BJ": [life[row + j].action if j < k else -1 for j in later],
         "next_obs_BSHW": slow_stack(life, row + k, layout.stack, layout.stack_start),
         "past_BK": slow_past_actions(life, row, layout.past_actions),
         "next_past_BK": slow_past_actions(life, row + k, layout.past_actions),
@@ -354,6 +359,9 @@ def full_state(agent) -> dict[str, np.ndarray]:
             f"{which}.{name}": tensor.numpy().copy()
             for name, tensor in network.state_dict().items()
         }
+    if agent.learner.prediction is not None:
+        for name, tensor in agent.learner.prediction.state_dict().items():
+            state[f"prediction.{name}"] = tensor.numpy().copy()
     for index, slots in agent.learner.optimizer.state_dict()["state"].items():
         state |= {
             f"optimizer.{index}.{name}": np.asarray(value).copy() for name, value in slots.items()

@@ -17,9 +17,9 @@ from datetime import timedelta
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from genray.rl.chunk import Draw
-from genray.rl.networks import QNetwork
 
 # Longest wait for another learner. The coordinator notices a dead learner, and then ends the others
 # sooner.
@@ -42,10 +42,10 @@ class Group:
         learners: K.
         address: "HOST:PORT" of the leader.
         device: name of the device for PyTorch, "cpu" or "cuda:0".
-        network: the network whose gradients are averaged.
+        network: the networks whose gradients are averaged.
     """
 
-    def __init__(self, rank: int, learners: int, address: str, device: str, network: QNetwork):
+    def __init__(self, rank: int, learners: int, address: str, device: str, network: nn.Module):
         self.rank, self.learners, self._device = rank, learners, device
         _choose_interface(address)
         with _peers():

@@ -118,7 +118,7 @@ class LearnerActor:
         # Join the other learners, then continue from the last snapshot.
         if place:
             learners, device = self._config.learner.learners, str(self._learner.device)
-            self._group = Group(self._rank, learners, place, device, self._learner.online)
+            self._group = Group(self._rank, learners, place, device, self._learner.trained)
             self._learner.share_statistics = self._group.take_from_leader
         if snapshot:
             state = torch.load(io.BytesIO(snapshot.learner), map_location="cpu", weights_only=True)

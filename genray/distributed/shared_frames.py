@@ -132,8 +132,10 @@ class AttachedFrames:
         """
         layout, count = self.layout, placed.size
         places = Places(placed.leaf_B, placed.age_B, placed.horizon_B, placed.next_age_B)
-        stacks = (count, layout.stack, self.frame_LCP.shape[2])
-        obs_BSP, next_obs_BSP = out.obs_BSHW.reshape(stacks), out.next_obs_BSHW.reshape(stacks)
+        obs_BSP, next_obs_BSP = (
+            each.reshape(count, -1, self.frame_LCP.shape[2])
+            for each in (out.obs_BSHW, out.next_obs_BSHW)
+        )
         kernels.gather_stacks(
             self.frame_LCP, *places, layout.stack_start == "repeat", obs_BSP, next_obs_BSP
         )

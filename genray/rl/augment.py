@@ -31,15 +31,18 @@ def augmented(
     before, so that the background stays 0.
     """
     obs_BSHW, next_obs_BSHW = (
-        _augmented(frames_BSHW, network, shift, intensity, random)
+        augmented_frames(frames_BSHW, network, shift, intensity, random)
         for frames_BSHW in (batch.obs_BSHW, batch.next_obs_BSHW)
     )
     return batch._replace(obs_BSHW=obs_BSHW, next_obs_BSHW=next_obs_BSHW)
 
 
-def _augmented(
+def augmented_frames(
     frames_BSHW: Tensor, network: QNetwork, shift: int, intensity: float, random: torch.Generator
 ) -> Tensor:
+    """Return observations as inputs of `network`, float32 [B, S, H, W], augmented as `augmented`
+    says.
+    """
     batch, stack, height, width = frames_BSHW.shape
     corner_B2 = torch.randint(2 * shift + 1, (batch, 2), generator=random)
     factor_B = 1 + intensity * torch.randn(batch, generator=random).clamp(-2, 2)

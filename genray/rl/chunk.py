@@ -18,7 +18,8 @@ SlicedSample that describe frames come from Places and Slices of rl/frame_store.
 A *leaf* is the index of a transition in its shard's sum tree: lane · rows per lane + slot. A *slot*
 is the position of a row in the ring buffer of its lane. δ is the TD error.
 
-Shapes: E lanes, T rows, B batch, S stack, H height, W width, K past actions.
+Shapes: E lanes, T rows, B batch, S stack, H height, W width, K past actions, J later
+steps (for self-prediction; usually 0).
 """
 
 from dataclasses import dataclass
@@ -101,6 +102,9 @@ class Draw:
     # has another key.
     key_B: np.ndarray
     probability_B: np.ndarray  # float64: P(i); from one shard: P(i | shard)
+    # int16: the actions of the transition's row and of the rows after it; −1 once the episode has
+    # ended, so that action j is ≥ 0 only if row j + 1 belongs to the same episode
+    later_BJ: np.ndarray
 
     @property
     def size(self) -> int:
@@ -119,20 +123,31 @@ class Draw:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Draw):
-    """Transitions with both observations assembled: the learner's input."""
+    """Transitions with both observations assembled: the learner's input.
+
+    With J later steps, `obs_BSHW` has S + J frames: those of the observation, then those of the J
+    rows after it.
+    """
 
     obs_BSHW: np.ndarray  # uint8, oldest frame first
     next_obs_BSHW: np.ndarray  # uint8, `horizon` rows later
 
     @classmethod
-    def empty(cls, count: int, stack: int, frame_shape: tuple[int, int], past_actions: int) -> Self:
+    def empty(
+        cls,
+        count: int,
+        stack: int,
+        frame_shape: tuple[int, int],
+        past_actions: int,
+        later: int = 0,
+    ) -> Self:
         """Return an uninitialized sample of `count` transitions. It should be filled many times,
         because allocating memory takes longer than filling it.
         """
         return cls(
-            obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
+            obs_BSHW=np.empty((count, stack + later, *frame_shape), np.uint8),
             next_obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
-            **empty_draw(count, past_actions),
+            **empty_draw(count, past_actions, later),
         )
 
 
@@ -175,7 +190,7 @@ class SlicedSample(Draw):
         return sum(array.nbytes for array in vars(self).values())
 
 
-def empty_draw(count: int, past_actions: int) -> dict[str, np.ndarray]:
+def empty_draw(count: int, past_actions: int, later: int = 0) -> dict[str, np.ndarray]:
     """Return uninitialized arrays for the fields of a Draw."""
     return {
         "past_BK": np.empty((count, past_actions), np.int16),
@@ -185,4 +200,5 @@ def empty_draw(count: int, past_actions: int) -> dict[str, np.ndarray]:
         "discount_B": np.empty(count, np.float32),
         "key_B": np.empty(count, np.int64),
         "probability_B": np.empty(count, np.float64),
+        "later_BJ": np.empty((count, later), np.int16),
     }

@@ -70,6 +70,7 @@ FIXED = (
     "env.life_loss",
     "network",
     "learner.optimizer",
+    "learner.prediction_steps",
     "collect.n_step_end",
     "collect.gamma_end",
 )
@@ -121,6 +122,17 @@ class DQNConfig:
         require(
             not self.learner.munchausen or self.network.head != "c51",
             f"--munchausen {self.learner.munchausen}: not for --head c51; use scalar or iqn",
+        )
+        later, n = self.learner.prediction_steps, self.collect.n_step
+        require(
+            later <= n,
+            f"--prediction-steps {later}: a transition is drawn with at most --n-step {n} later "
+            f"rows; use at most {n}, or --n-step {later} or more",
+        )
+        require(
+            not later or not self.network.past_actions,
+            f"--prediction-steps {later}: latent states contain no --past-actions; use "
+            "--past-actions 0",
         )
         self.plan_shards((84, 84))
 
@@ -212,6 +224,7 @@ class DQNConfig:
             n_step=self.collect.n_step,
             chunk_rows=self.collect.chunk_rows,
             anneals_returns=self.collect.anneals_returns,
+            later=self.learner.prediction_steps,
         )
 
     def limiter(self, round_samples: int) -> SamplesPerInsert:

@@ -64,30 +64,30 @@ class DeviceFrames:
         layout, rows = self._layout, self._layout.rows
         row_B, lane_B = np.divmod(placed.key_B, layout.lanes)
         needed_L = self._copied_L.copy()
-        np.maximum.at(needed_L, lane_B, row_B + placed.horizon_B + 1)
-        # The next observation is the newest row that a sampled transition needs.
+        # The newest row that a sampled transition needs is its next observation, or its last later
+        # row.
+        np.maximum.at(needed_L, lane_B, row_B + np.maximum(placed.horizon_B, layout.later) + 1)
         self._copy(needed_L)
         first_B, slot_B = lane_B * rows, row_B % rows
-        index = self._send(
-            np.stack(
-                [
-                    self._stacks(first_B, slot_B, placed.age_B),
-                    self._stacks(first_B, slot_B + placed.horizon_B, placed.next_age_B),
-                ]
-            )
-        )
-        for obs_BSHW, index_N in zip((out.obs_BSHW, out.next_obs_BSHW), index):
+        obs_BS = self._stacks(first_B, slot_B, placed.age_B)
+        next_BS = self._stacks(first_B, slot_B + placed.horizon_B, placed.next_age_B)
+        if layout.later:
+            after_BJ = (slot_B[:, None] + np.arange(1, layout.later + 1)) % rows
+            obs_BS = np.concatenate([obs_BS, first_B[:, None] + after_BJ], axis=1)
+        index = self._send(np.concatenate([obs_BS.ravel(), next_BS.ravel()]))
+        observations = (out.obs_BSHW, out.next_obs_BSHW)
+        for obs_BSHW, index_N in zip(observations, index.split([obs_BS.size, next_BS.size])):
             torch.index_select(self._frame_NP, 0, index_N, out=obs_BSHW.view(len(index_N), -1))
         placed.copy_draw(out)
 
     def _stacks(self, first_B: np.ndarray, slot_B: np.ndarray, age_B: np.ndarray) -> np.ndarray:
-        """Return the frame numbers of the observations at `slot_B`, oldest first; int64 [B·S]."""
+        """Return the frame numbers of the observations at `slot_B`, oldest first; int64 [B, S]."""
         # Before an episode's start, the rule "repeat" uses copies of the episode's first frame.
         back_BS = np.minimum(self._back_S, age_B[:, None])
         index_BS = first_B[:, None] + (slot_B[:, None] - back_BS) % self._layout.rows
         if self._layout.stack_start != "repeat":
             index_BS[self._back_S > age_B[:, None]] = self._blank
-        return index_BS.ravel()
+        return index_BS
 
     def _copy(self, needed_L: np.ndarray) -> None:
         """Copy the rows of each lane before row `needed_L` that have not been copied yet.

@@ -91,8 +91,7 @@ def drq_eps() -> DQNConfig:
 
 
 def bbf() -> DQNConfig:
-    """BBF, with the sizes of the paper but without self-prediction: 100,000 agent steps of one
-    game, for a GPU.
+    """BBF, with the sizes of the paper: 100,000 agent steps of one game, for a GPU.
 
     [Schwarzer 2023, https://arxiv.org/abs/2305.19452] 2 updates of 32 per step: 196,000 updates,
     with a reset every 20,000. Replay: 100,000 x 7,082 bytes = 708 MB.
@@ -121,6 +120,8 @@ def bbf() -> DQNConfig:
             intensity=0.05,
             reset_every=20_000,
             reset_keep=0.5,
+            prediction_steps=5,
+            prediction_weight=5.0,
         ),
         explore=ExploreConfig(
             exploration="shared", epsilon=0.0, random_steps=2_000, anneal_steps=2_000

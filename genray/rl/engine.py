@@ -106,6 +106,7 @@ def _check_records(config: DQNConfig, observation: Observation) -> None:
     title, learner = config.env.title, config.learner
     for name, used in (
         ("--shift", learner.shift),
+        ("--prediction-steps", learner.prediction_steps),
         ("--intensity", learner.intensity),
         ("--median-frame", config.network.median_frame),
     ):

@@ -62,7 +62,8 @@ class FrameStore(Protocol):
         self, places: Places, repeat: bool, obs_BSP: np.ndarray, next_obs_BSP: np.ndarray
     ) -> None:
         """Copy both observations, oldest frame first. If `repeat`, frames before an episode's start
-        are copies of its first frame; otherwise they are blank.
+        are copies of its first frame; otherwise they are blank. The frames that `obs_BSP` has more
+        than `next_obs_BSP` get the rows after the transition's row.
         """
 
     def slices(self, places: Places, history: int, horizon: int, packed: bool) -> Slices:
@@ -237,8 +238,10 @@ def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
     """
     from genray.rl import lz4_kernels
 
-    stacks = (sliced.size, layout.stack, layout.frame_shape[0] * layout.frame_shape[1])
-    obs_BSP, next_obs_BSP = out.obs_BSHW.reshape(stacks), out.next_obs_BSHW.reshape(stacks)
+    pixels = layout.frame_shape[0] * layout.frame_shape[1]
+    obs_BSP, next_obs_BSP = (
+        each.reshape(sliced.size, -1, pixels) for each in (out.obs_BSHW, out.next_obs_BSHW)
+    )
     # Pass copies, and the address of the data, because arrays from Ray are read-only, and Numba
     # would compile the loop a second time for read-only arrays.
     small = [

@@ -250,16 +250,18 @@ def _past_actions(row_C, slot, age, past_K):
 @compiled
 def gather_stacks(frame_LCP, leaf_B, age_B, horizon_B, next_age_B, repeat, obs_BSP, next_obs_BSP):
     """Copy the observations at the leaves `leaf_B` (lane · C + slot) into `obs_BSP` and those
-    `horizon_B` rows later into `next_obs_BSP`, oldest frame first.
+    `horizon_B` rows later into `next_obs_BSP`, oldest frame first. The frames that `obs_BSP` has
+    more than `next_obs_BSP` get the rows after the leaf.
     """
     rows, history, stream = (
         frame_LCP.shape[1],
-        obs_BSP.shape[1] - 1,
+        next_obs_BSP.shape[1] - 1,
         _streams(obs_BSP) and _streams(next_obs_BSP),
     )
+    later = obs_BSP.shape[1] - 1 - history
     for b in range(len(leaf_B)):
         lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
-        _observe(frame_LCP[lane], slot, age_B[b], history, 0, repeat, obs_BSP[b], stream)
+        _observe(frame_LCP[lane], slot, age_B[b], history, later, repeat, obs_BSP[b], stream)
         _observe(
             frame_LCP[lane],
             slot + horizon_B[b],
@@ -289,6 +291,7 @@ def draw(
     discount_B,
     key_B,
     probability_B,
+    later_BJ,
     age_B,
     horizon_B,
     next_age_B,
@@ -322,6 +325,10 @@ def draw(
         if past_BK.shape[1]:
             _past_actions(row_LC[lane], slot, row.age, past_BK[b])
             _past_actions(row_LC[lane], then, next_age, next_past_BK[b])
+        for j in range(later_BJ.shape[1]):
+            # Up to its next observation, a transition stays in one episode.
+            in_episode = j < row.horizon
+            later_BJ[b, j] = row_LC[lane, (slot + j) % rows].action if in_episode else -1
 
 
 @compiled

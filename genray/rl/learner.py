@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from genray.errors import RunFault
 from genray.machine import has_bfloat16
@@ -27,7 +28,9 @@ from genray.rl.noisy import draw_noise
 from genray.rl.optimizer import CentredRMSprop as CentredRMSprop
 from genray.rl.optimizer import make_optimizer
 from genray.rl.resets import fresh_network, reset
+from genray.rl.self_prediction import SelfPrediction, latent
 from genray.rl.transfer import AnySample, DeviceBatch, Transfers
+from genray.rl.weights import cpu_copy, move_weights
 
 
 class Update(NamedTuple):
@@ -86,7 +89,12 @@ class Learner:
         self.average = (
             copy.deepcopy(self.online).requires_grad_(False) if config.average_updates else None
         )
-        self.optimizer = make_optimizer(config, self.online)
+        self.prediction = (
+            SelfPrediction(self.online, config, (seed, 5)) if config.prediction_steps else None
+        )
+        self.trained = nn.ModuleList(filter(None, (self.online, self.prediction)))
+        """All networks with gradients: w, and those of self-prediction."""
+        self.optimizer = make_optimizer(config, self.trained)
         self.updates = 0
         self._second: ThreadPoolExecutor | None = None
         # Spectral norm changes its vectors in each pass, so passes must have one order.
@@ -128,30 +136,22 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         limit = self.config.max_grad_norm or float("inf")
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), limit)
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), limit)
         self.optimizer.step()
         self.updates += 1
         if self.average is not None:
             # The plain mean at first, so that the initial random weights have no lasting effect.
             since_reset = clock_at(self.config, self.updates - 1) + 1
             share = 1.0 / min(since_reset, self.config.average_updates)
-            with torch.no_grad():
-                torch._foreach_lerp_(
-                    list(self.average.parameters()), list(self.online.parameters()), share
-                )
-                for mine, theirs in zip(self.average.buffers(), self.online.buffers()):
-                    mine.copy_(theirs)
+            move_weights(self.average, self.online, share)
+            for mine, theirs in zip(self.average.buffers(), self.online.buffers()):
+                mine.copy_(theirs)
         # Move w⁻ towards w after every update, or copy w to w⁻ once per period; `_copy_number`
         # invalidates what w⁻ computed ahead.
         if self.config.target_tau:
-            with torch.no_grad():
-                torch._foreach_lerp_(
-                    list(self.target.parameters()),
-                    list(self.online.parameters()),
-                    self.config.target_tau,
-                )
-                for mine, theirs in zip(self.target.statistics, self.online.statistics):
-                    mine.copy_(theirs)
+            move_weights(self.target, self.online, self.config.target_tau)
+            for mine, theirs in zip(self.target.statistics, self.online.statistics):
+                mine.copy_(theirs)
         elif self.updates % self.config.target_period_updates == 0:
             self._copy_number += 1
             self.target.load_state_dict(self.online.state_dict())
@@ -167,7 +167,9 @@ class Learner:
             fresh = fresh_network(self.online, (self._seed, 4, self.updates))
             for network in (self.online, self.target):
                 reset(network, fresh, self.config.reset_keep)
-            self.optimizer = make_optimizer(self.config, self.online)
+            if self.prediction is not None:
+                self.prediction.reset(self.online, (self._seed, 5, self.updates))
+            self.optimizer = make_optimizer(self.config, self.trained)
         if self.config.learning_rate_end:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate_at(self.config, self.updates)
@@ -180,9 +182,9 @@ class Learner:
         medians = [net.median_HW for net in networks if net.median_HW is not None]
         if medians and not self._has_median:
             tensors = self._transfers.take(batch)
-            frames_BSHW = torch.cat([tensors.obs_BSHW, tensors.next_obs_BSHW])
+            frames = [obs.flatten(0, 1) for obs in (tensors.obs_BSHW, tensors.next_obs_BSHW)]
             for network in networks:
-                network.set_median(frames_BSHW.flatten(0, 1))
+                network.set_median(torch.cat(frames))
             self._has_median = True
         return medians
 
@@ -243,9 +245,13 @@ class Learner:
         obs_BSHW: torch.Tensor,
         past_BK: torch.Tensor,
         tau_BZ: torch.Tensor | None,
+        features_BF: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
-            return network(obs_BSHW, past_BK, True, tau_BZ).float()
+        with self._autocast():
+            return network(obs_BSHW, past_BK, True, tau_BZ, features_BF).float()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16)
 
     def _next_target(
         self, batch: AnySample, tensors: DeviceBatch, tau_BZ: torch.Tensor | None
@@ -281,7 +287,10 @@ class Learner:
         self._observe(tensors)
         legal_BA = self.online.legal(tensors.obs_BSHW)
         next_legal_BA = self.online.legal(tensors.next_obs_BSHW)
-        tau_BZ = next_tau_BZ = None
+        # With self-prediction, the drawn frames include later ones.
+        drawn = tensors
+        tensors = drawn._replace(obs_BSHW=drawn.obs_BSHW[:, : self.online.stack])
+        tau_BZ = next_tau_BZ = latent_BCHW = features_BF = random = None
         if self._draws:
             random = generator_of(self._seed, 3, self.updates, self._rank)
             if config.shift or config.intensity:
@@ -294,10 +303,13 @@ class Learner:
         next_target = self._next_target(batch, tensors, next_tau_BZ)
         next_online = self._start_next(self.online, tensors) if config.double else None
         self._start_next_target_pass(following)
-        now_BA = self._outputs(self.online, tensors.obs_BSHW, tensors.past_BK, tau_BZ)
+        if self.prediction is not None:
+            with self._autocast():
+                latent_BCHW, features_BF = latent(self.online, tensors.obs_BSHW)
+        now_BA = self._outputs(self.online, tensors.obs_BSHW, tensors.past_BK, tau_BZ, features_BF)
         now_target_BA = None
+        network = self.target if config.target_network else self.online
         if config.munchausen:
-            network = self.target if config.target_network else self.online
             with torch.no_grad():
                 now_target_BA = self._outputs(network, tensors.obs_BSHW, tensors.past_BK, None)
         next_online_BA = next_online() if next_online else None
@@ -305,6 +317,10 @@ class Learner:
             now_BA, next_target(), next_online_BA, now_target_BA, tau_BZ, legal_BA, next_legal_BA
         )
         delta_B, loss_B, q_taken_B = head.loss(tensors, outputs, config)
+        if self.prediction is not None and latent_BCHW is not None:
+            with self._autocast():
+                added_B = self.prediction.loss(latent_BCHW, drawn, self.online, network, random)
+            loss_B = loss_B + added_B
         # Importance weights correct the bias of prioritized sampling; the weights are ≤ 1.
         if config.importance_weighting:
             weight_B = targets.importance_weights(tensors.probability_B, size, beta)
@@ -335,13 +351,13 @@ class Learner:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the acting network's weights on the CPU, for collectors."""
-        return _cpu_copy(self.acting)
+        return cpu_copy(self.acting)
 
     def policy(self) -> dict[str, torch.Tensor]:
         """Return a copy of the policy's weights on the CPU: the average of w, or the acting
         network's.
         """
-        return _cpu_copy(self.average or self.acting)
+        return cpu_copy(self.average or self.acting)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state: w, w⁻, average, optimizer, count of updates."""
@@ -350,6 +366,7 @@ class Learner:
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
+            "prediction": self.prediction.state_dict() if self.prediction is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "updates": self.updates,
         }
@@ -363,6 +380,8 @@ class Learner:
             )
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
+        if self.prediction is not None:
+            self.prediction.load_state_dict(state["prediction"])
         # If the checkpoint has no average, the average starts at w.
         if self.average is not None:
             self.average.load_state_dict(state.get("average") or state["online"])
@@ -376,7 +395,3 @@ class Learner:
         self.updates = state["updates"]
         self._copy_number += 1
         self._has_median = self.updates > 0
-
-
-def _cpu_copy(network: QNetwork) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}

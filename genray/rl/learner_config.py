@@ -77,6 +77,12 @@ class LearnerConfig:
     """
     reset_keep: float = bounded(0.5, min=0, max=1, example=0.5)
     """A reset replaces each weight of the encoder by keep · weight + (1 − keep) · new weight."""
+    prediction_steps: int = bounded(0, min=0, max=32, note="(0: off)", example=5)
+    """Self-prediction: the network also learns to predict its own representations of this many
+    later observations. [Schwarzer 2021, https://arxiv.org/abs/2007.05929]
+    """
+    prediction_weight: float = bounded(5.0, above=0, example=5)
+    """Factor on the loss of self-prediction."""
     frames_on: Literal["host", "device"] = "host"
     """Where batches are assembled. device: from a copy of the replay's frames in the memory of the
     learner's device (7 GB a million frames), to which each frame is sent once. Only uncompressed

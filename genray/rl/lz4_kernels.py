@@ -130,7 +130,8 @@ def gather_stacks(
 
     A frame that both observations contain is decompressed once.
     """
-    fine, rows, history = True, address_LC.shape[1], obs_BSP.shape[1] - 1
+    fine, rows, history = True, address_LC.shape[1], next_obs_BSP.shape[1] - 1
+    later = obs_BSP.shape[1] - 1 - history
     for b in range(len(leaf_B)):
         lane, slot = leaf_B[b] // rows, leaf_B[b] % rows
         age, horizon, next_age = (
@@ -139,7 +140,7 @@ def gather_stacks(
             np.int64(next_age_B[b]),
         )  # in Numba, int() of a uint8 gives uint64
         fine &= _observe(
-            address_LC[lane], length_LC[lane], slot, age, history, 0, repeat, obs_BSP[b]
+            address_LC[lane], length_LC[lane], slot, age, history, later, repeat, obs_BSP[b]
         )
         for t in range(history + 1):
             offset = t - history
@@ -147,13 +148,13 @@ def gather_stacks(
                 next_obs_BSP[b, t] = 0
                 continue
             from_slot = horizon + max(offset, -next_age)
-            if -min(history, age) <= from_slot <= 0:
-                pixels, frames = obs_BSP.shape[2], b * (history + 1)
+            if -min(history, age) <= from_slot <= later:
+                pixels = obs_BSP.shape[2]
                 copy_bytes(
                     obs_BSP,
-                    (frames + history + from_slot) * pixels,
+                    (b * obs_BSP.shape[1] + history + from_slot) * pixels,
                     next_obs_BSP,
-                    (frames + t) * pixels,
+                    (b * (history + 1) + t) * pixels,
                     pixels,
                 )
             else:
@@ -240,30 +241,33 @@ def unpack_slices(
     """Write both observations from the `size` bytes of slices at `address`; return False for
     damaged bytes. Each frame of a transition is decompressed once.
     """
-    fine, history, pixels = True, obs_BSP.shape[1] - 1, obs_BSP.shape[2]
+    fine, history, pixels = True, next_obs_BSP.shape[1] - 1, obs_BSP.shape[2]
+    later = obs_BSP.shape[1] - 1 - history
     for b in range(len(start_B)):
         horizon = np.int64(horizon_B[b])
         known = min(history, np.int64(age_B[b]))
         next_known = min(min(history, np.int64(next_age_B[b])), known + horizon)
-        at, frame = start_B[b], b * (history + 1)
-        if known + horizon >= length_BT.shape[1]:
+        at, frame, next_frame = start_B[b], b * obs_BSP.shape[1], b * (history + 1)
+        frames = known + max(horizon, later) + 1
+        if frames > length_BT.shape[1]:
             return False
-        for t in range(known + horizon + 1):
+        for t in range(frames):
             length = length_BT[b, t]
             if length <= 0 or at < 0 or at + length > size:  # damaged, e.g. by the network
                 return False
             place, next_place = history - known + t, history - known + t - horizon
-            if t <= known:
+            in_next = history - next_known <= next_place <= history
+            if t <= known + later:
                 fine &= _unpack(address + at, length, obs_BSP[b], place)
-                if next_place >= history - next_known:
+                if in_next:
                     copy_bytes(
                         obs_BSP,
                         (frame + place) * pixels,
                         next_obs_BSP,
-                        (frame + next_place) * pixels,
+                        (next_frame + next_place) * pixels,
                         pixels,
                     )
-            elif next_place >= history - next_known:
+            elif in_next:
                 fine &= _unpack(address + at, length, next_obs_BSP[b], next_place)
             at += length
         _begin(obs_BSP[b], history - known, repeat)

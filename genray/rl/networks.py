@@ -196,6 +196,7 @@ class QNetwork(nn.Module):
         past_BK: Tensor | None = None,
         raw: bool = False,
         tau_BZ: Tensor | None = None,
+        features_BF: Tensor | None = None,
     ) -> Tensor:
         """Return Q-values, float32 [B, A], or if `raw` the outputs from which `head` computes them
         (logits of `c51` or quantiles of `iqn`, [B, A, Z]).
@@ -203,13 +204,14 @@ class QNetwork(nn.Module):
         `frames_BSHW`: uint8, 0 to 255, oldest frame first, or what `inputs` returned. `past_BK`:
         the last K actions, newest first, −1 before the episode's first action; ignored, and may be
         None, if `past_actions` is 0. `tau_BZ`: the probabilities of the quantiles of `iqn`; None:
-        midpoints.
+        midpoints. `features_BF`: what `convolutions` returned for these frames, if it is known.
         """
         legal_BA = self.legal(frames_BSHW)
-        features = self.convolutions(self.inputs(frames_BSHW))
+        if features_BF is None:
+            features_BF = self.convolutions(self.inputs(frames_BSHW))
         if raw:
-            return self._outputs(features, past_BK, tau_BZ, legal_BA)
-        return self.q_of_features(features, past_BK, tau_BZ, legal_BA)
+            return self._outputs(features_BF, past_BK, tau_BZ, legal_BA)
+        return self.q_of_features(features_BF, past_BK, tau_BZ, legal_BA)
 
     def q_of_features(
         self,

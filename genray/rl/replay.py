@@ -181,20 +181,22 @@ class ReplayShard:
         """
         layout = self.layout
         if out is None:
-            out = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
-        stacks = (count, layout.stack, self._pixels)
+            out = Sample.empty(
+                count, layout.stack, layout.frame_shape, layout.past_actions, layout.later
+            )
         self._frames.stacks(
             self._draw(count, out, shuffled),
             self._repeat,
-            out.obs_BSHW.reshape(stacks),
-            out.next_obs_BSHW.reshape(stacks),
+            out.obs_BSHW.reshape(count, -1, self._pixels),
+            out.next_obs_BSHW.reshape(count, -1, self._pixels),
         )
         return out
 
     def sample_places(self, count: int, *, shuffled: bool = False) -> PlacedSample:
         """Sample like `sample`, without the frames."""
         places = Places(np.empty(0, np.int64), *np.empty((3, 0), np.uint8))
-        out = PlacedSample(**empty_draw(count, self.layout.past_actions), **places._asdict())
+        draw = empty_draw(count, self.layout.past_actions, self.layout.later)
+        out = PlacedSample(**draw, **places._asdict())
         return replace(out, **self._draw(count, out, shuffled)._asdict())
 
     def sample_slices(
@@ -205,9 +207,12 @@ class ReplayShard:
 
         `packed`: compress the frames.
         """
-        draw = Draw(**empty_draw(count, self.layout.past_actions))
+        draw = Draw(**empty_draw(count, self.layout.past_actions, self.layout.later))
         places = self._draw(count, draw, shuffled)
-        slices = self._frames.slices(places, self.layout.stack - 1, self.layout.n_step, packed)
+        reach_B = np.maximum(places.horizon_B, np.uint8(self.layout.later))
+        slices = self._frames.slices(
+            places._replace(horizon_B=reach_B), self.layout.stack - 1, self.layout.n_step, packed
+        )
         ages = {
             "age_B": places.age_B,
             "horizon_B": places.horizon_B,
@@ -236,6 +241,7 @@ class ReplayShard:
             out.discount_B,
             out.key_B,
             out.probability_B,
+            out.later_BJ,
             age_B,
             horizon_B,
             next_age_B,

@@ -80,6 +80,10 @@ class ShardLayout:
     """Whether n or γ is annealed, so that the shard stores rewards and computes returns when
     transitions are drawn.
     """
+    later: int = 0
+    """J, the number of rows after a transition whose frames and actions are drawn as well; at most
+    n_step.
+    """
 
     @property
     def lanes(self) -> int:
@@ -106,6 +110,7 @@ def plan_shards(
     n_step: int,
     chunk_rows: int,
     anneals_returns: bool = False,
+    later: int = 0,
 ) -> list[ShardLayout]:
     """Return the layouts of the M shards: which collectors write to a shard, and the number of rows
     of its ring buffers.
@@ -140,6 +145,7 @@ def plan_shards(
             past_actions=past_actions,
             n_step=n_step,
             anneals_returns=anneals_returns,
+            later=later,
         )
         for shard in range(config.shards)
     ]

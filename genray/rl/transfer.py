@@ -20,17 +20,18 @@ from genray.rl.replay_config import ShardLayout
 class DeviceSample(Draw):
     """A Sample whose observations are on the learner's device."""
 
-    obs_BSHW: Tensor  # uint8, oldest frame first
+    obs_BSHW: Tensor  # uint8, oldest frame first, then later frames as in Sample
     next_obs_BSHW: Tensor  # uint8, `horizon` rows later
 
     @classmethod
     def empty(cls, count: int, layout: ShardLayout, device: torch.device) -> Self:
         """Return an uninitialized sample of `count` transitions on `device`."""
-        shape = (2, count, layout.stack, *layout.frame_shape)
-        obs_BSHW, next_obs_BSHW = torch.empty(shape, dtype=torch.uint8, device=device)
-        return cls(
-            obs_BSHW=obs_BSHW, next_obs_BSHW=next_obs_BSHW, **empty_draw(count, layout.past_actions)
+        obs_BSHW, next_obs_BSHW = (
+            torch.empty((count, frames, *layout.frame_shape), dtype=torch.uint8, device=device)
+            for frames in (layout.stack + layout.later, layout.stack)
         )
+        draw = empty_draw(count, layout.past_actions, layout.later)
+        return cls(obs_BSHW=obs_BSHW, next_obs_BSHW=next_obs_BSHW, **draw)
 
     def fill(self, sample: Sample) -> None:
         """Copy all fields of `sample` from host memory; return when they are copied."""
@@ -53,6 +54,7 @@ class DeviceBatch(NamedTuple):
     return_B: Tensor
     discount_B: Tensor
     probability_B: Tensor
+    later_BJ: Tensor
 
 
 def empty_sample(count: int, layout: ShardLayout, device: torch.device) -> Sample:
@@ -61,12 +63,12 @@ def empty_sample(count: int, layout: ShardLayout, device: torch.device) -> Sampl
 
     PyTorch keeps freed pinned memory for reuse, so only the first few batches pin new memory.
     """
-    out = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions)
+    out = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions, layout.later)
     if device.type != "cuda":
         return out
-    shape = (count, layout.stack, *layout.frame_shape)
     obs_BSHW, next_obs_BSHW = (
-        torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() for _ in range(2)
+        torch.empty(each.shape, dtype=torch.uint8, pin_memory=True).numpy()
+        for each in (out.obs_BSHW, out.next_obs_BSHW)
     )
     return replace(out, obs_BSHW=obs_BSHW, next_obs_BSHW=next_obs_BSHW)
 

@@ -34,8 +34,16 @@ def test_switches_on_ray_with_two_learners(ray_here, tmp_path: Path):
         first, second = weights(engine)
         # Both learners have the leader's median frame and the same new weights after resets.
         assert same(first, second) and first["median_HW"].any()
-        # Collectors and the policy use w⁻, which differs from w.
+        # So have their networks of self-prediction, whose gradients are averaged as well.
+        one, other = ray.get(
+            [
+                each.__ray_call__.remote(lambda self: self._learner.prediction.state_dict())
+                for each in engine._learners.members
+            ]
+        )
         saved = torch.load(tmp_path / "learner.pt", weights_only=True)
+        assert same(one, other) and same(saved["prediction"], one)
+        # Collectors and the policy use w⁻, which differs from w.
         assert same(saved["target"], first) and not same(saved["online"], first)
         assert same(engine.network().state_dict(), first)
         # Shards compute the returns with the n and γ of the learners' clock.

@@ -51,8 +51,9 @@ class Pair:
             self.copy.gather(placed, there)
             return there, self.reader.not_overwritten(placed)
         out = Sample.empty(
-            placed.size, self.layout.stack, self.layout.frame_shape, self.layout.past_actions
-        )
+            placed.size, self.layout.stack, self.layout.frame_shape, self.layout.past_actions,
+            self.layout.later,
+        )  # fmt: skip
         return out, self.reader.gather(placed, out)
 
     def expected(self) -> dict[int, dict[str, Any]]:
@@ -62,12 +63,12 @@ class Pair:
 
 
 @pytest.mark.parametrize("copied", [False, True])
-@pytest.mark.parametrize("stack_start", ["blank", "repeat"])
-def test_attached_frames_gather_equals_the_list_of_all_rows(stack_start, copied: bool):
+@pytest.mark.parametrize(("stack_start", "later"), [("blank", 0), ("repeat", 3)])
+def test_attached_frames_gather_equals_the_list_of_all_rows(stack_start, later, copied: bool):
     """More than 20,000 transitions under both rules are compared, through many rounds of the
     ring.
     """
-    pair = Pair(replace(LAYOUT, stack_start=stack_start), copied=copied)
+    pair = Pair(replace(LAYOUT, stack_start=stack_start, later=later), copied=copied)
     rng, checked = np.random.default_rng(1), 0
     while checked < 10_240:
         pair.add(int(rng.choice(LAYOUT.sources)), int(rng.integers(5, 30)))

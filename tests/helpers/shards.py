@@ -61,6 +61,7 @@ GEOMETRIES = [
     layout(rows=31, lanes_per_source=1, n_step=2, past_actions=2, stack_start="repeat"),
     layout(rows=50, sources=(1, 4), n_step=3),
     layout(rows=40, stack_start="wait", n_step=10),
+    layout(rows=37, n_step=5, later=5),
 ]
 
 

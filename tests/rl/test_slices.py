@@ -17,7 +17,9 @@ from tests.oracles import LAYOUT, InventedStream, NaiveReplay, assert_row, expec
 
 
 def unpacked(sliced: SlicedSample, layout: ShardLayout) -> Sample:
-    out = Sample.empty(sliced.size, layout.stack, layout.frame_shape, layout.past_actions)
+    out = Sample.empty(
+        sliced.size, layout.stack, layout.frame_shape, layout.past_actions, layout.later
+    )
     for obs_BSHW in (out.obs_BSHW, out.next_obs_BSHW):
         obs_BSHW[:] = 111  # unwritten values are visible
     unpack(pickle.loads(pickle.dumps(sliced, protocol=5)), layout, out)
@@ -42,13 +44,13 @@ def filled(
     return shard
 
 
-@pytest.mark.parametrize("stack_start", ["blank", "repeat"])
+@pytest.mark.parametrize(("stack_start", "later"), [("blank", 0), ("repeat", 0), ("blank", 2)])
 @pytest.mark.parametrize(("store", "packed"), [("raw", True), ("raw", False), ("lz4", True)])
-def test_slices_hold_what_the_list_of_everything_holds(store, packed, stack_start):
+def test_slices_hold_what_the_list_of_everything_holds(store, packed, stack_start, later):
     """More than 20,000 transitions of each kind of slice are compared, through many rounds of the
     ring, in parts and as a whole.
     """
-    layout = replace(LAYOUT, stack_start=stack_start)
+    layout = replace(LAYOUT, stack_start=stack_start, later=later)
     shard, naive = (
         ReplayShard(ReplayConfig(replay_store=store), layout, seed=1),
         NaiveReplay(layout, layout.n_step),

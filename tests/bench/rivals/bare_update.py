@@ -52,6 +52,7 @@ def batch_of(size: int) -> Sample:
         discount_B=np.full(size, 0.97, np.float32),
         key_B=np.arange(size),
         probability_B=rng.random(size) / 1000,
+        later_BJ=np.zeros((size, 0), np.int16),
     )
 
 
