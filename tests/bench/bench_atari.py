@@ -8,7 +8,8 @@ profiles and the probability of improvement, each with its stratified bootstrap 
 
 The games for tuning and the games for the report are disjoint (`tests/bench/atari/games.py`). A
 finished run is a file of `--out`, and is never run again: after a stop, the same command goes on.
-A system is the name of one of genray's presets, or one of sb3, rllib, cleanrl, torchrl.
+A system is the name of one of genray's presets, or one of sb3, rllib, cleanrl, torchrl, or
+`bbf_lite` less or more one switch (`bbf_lite-augmentation`, `bbf_lite+resets`: atari/ablations.py).
 """
 
 import argparse

@@ -1,17 +1,17 @@
-"""A preset of genray, in one process with one PyTorch thread."""
+"""A preset or an ablation of genray, in one process with one PyTorch thread."""
 
 from dataclasses import replace
 
 from genray.rl.agent import LocalAgent
 from genray.rl.env import EnvConfig
 from genray.rl.evaluate import Evaluation, evaluate
-from genray.rl.presets import preset
+from tests.bench.atari.ablations import configuration
 from tests.bench.atari.protocol import EPSILON, Player, Trial
 
 
 def train(trial: Trial, name: str) -> None:
-    """Train the preset `name` on the trial's game until the trial's time is over."""
-    config = preset(name, trial.game)
+    """Train the system `name` on the trial's game until the trial's time is over."""
+    config = configuration(name, trial.game)
     run = replace(config.run, seed=trial.seed, device="cpu")
     config = replace(config, run=run)
     if config.env.frame_skip != 4 or config.env.sticky_actions:

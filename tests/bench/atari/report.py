@@ -22,41 +22,48 @@ def scores(
 ) -> dict[str, list[float]]:
     """Return the score of each finished run of a system as {game: scores by seed}.
 
-    Runs that did not reach the moment are left out, and so are games without any run.
+    No run is left out (`policy_at`), because the mean over the faster runs of a system would not be
+    that of the system. Games without any score are left out.
     """
     table = {}
     for game, results in runs[system].items():
-        reached = [results[seed][moment] for seed in sorted(results) if results[seed][moment]]
-        found = [one[evaluation][value] for one in reached if one[evaluation][value] is not None]
+        found = [policy_at(results[seed], moment)[evaluation][value] for seed in sorted(results)]
+        found = [one for one in found if one is not None]
         if found:
             table[game] = found
     return table
 
 
+def policy_at(result: dict[str, Any], moment: str) -> dict[str, Any]:
+    """Return what was measured of a run at a moment. For a run that was too slow to reach the
+    milestone, this is the end of its time, with fewer agent steps.
+    """
+    return result[moment] or result["end"]
+
+
 def score_rows(runs: Runs, moment: str, evaluation: str) -> list[tuple[str, ...]]:
-    """Return a row for each system and game: system, game, seeds, mean raw score with the range of
-    the seeds, mean human-normalised score, mean agent steps, mean updates, episodes that were cut.
+    """Return a row for each system and game: system, game, how many runs reached the moment, mean
+    raw score with the range of the seeds, mean human-normalised score, mean agent steps, mean
+    updates, episodes that were cut. All runs count (`policy_at`).
     """
     rows = []
     for system, games in runs.items():
         for game, results in games.items():
-            reached = [result[moment] for result in results.values() if result[moment]]
-            if not reached:
-                rows.append((title(system), game, f"0 of {len(results)}", *["–"] * 5))
-                continue
-            means = [one[evaluation]["mean"] for one in reached]
-            normalised = [one[evaluation]["normalised"] for one in reached]
+            reached = sum(bool(result[moment]) for result in results.values())
+            policies = [policy_at(result, moment) for result in results.values()]
+            means = [one[evaluation]["mean"] for one in policies]
+            normalised = [one[evaluation]["normalised"] for one in policies]
             known = [value for value in normalised if value is not None]
             rows.append(
                 (
                     title(system),
                     game,
-                    f"{len(reached)} of {len(results)}",
+                    f"{reached} of {len(results)}",
                     f"{np.mean(means):,.1f} ({min(means):,.0f}–{max(means):,.0f})",
                     f"{np.mean(known):.3f}" if known else "–",
-                    f"{np.mean([one['steps'] for one in reached]):,.0f}",
-                    f"{np.mean([one['updates'] for one in reached]):,.0f}",
-                    str(sum(one[evaluation]["cut"] for one in reached)),
+                    f"{np.mean([one['steps'] for one in policies]):,.0f}",
+                    f"{np.mean([one['updates'] for one in policies]):,.0f}",
+                    str(sum(one[evaluation]["cut"] for one in policies)),
                 )
             )
     return rows

@@ -1,11 +1,13 @@
-"""The systems of `bench_atari` by name: presets of genray, and rivals by the package they need."""
+"""The systems of `bench_atari` by name: presets of genray, ablations of `bbf_lite`, and rivals by
+the package they need.
+"""
 
 import importlib
 import importlib.util
 from typing import NamedTuple
 
-from genray.rl.presets import PRESETS, preset
 from tests.bench.atari import genray_dqn
+from tests.bench.atari.ablations import configuration
 from tests.bench.atari.protocol import Trial
 
 
@@ -31,14 +33,16 @@ def title(system: str) -> str:
 
 
 def check(system: str) -> None:
-    """Raise ConfigError (a GenrayError) for a name that is neither a rival's nor a preset's."""
+    """Raise ConfigError (a GenrayError) for a name that is neither a rival's nor a preset's nor
+    an ablation's.
+    """
     if system not in RIVALS:
-        preset(system)
+        configuration(system)
 
 
 def is_installed(system: str) -> bool:
-    """Whether the package of a rival can be imported; True for presets."""
-    return system in PRESETS or importlib.util.find_spec(RIVALS[system].package) is not None
+    """Whether the package of a rival can be imported; True for genray's own systems."""
+    return system not in RIVALS or importlib.util.find_spec(RIVALS[system].package) is not None
 
 
 def train(system: str, trial: Trial) -> None:

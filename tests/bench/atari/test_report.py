@@ -31,12 +31,13 @@ RUNS = {
 }
 
 
-def test_scores_leave_out_runs_that_did_not_reach_the_milestone():
+def test_scores_of_runs_that_missed_the_milestone_are_those_of_their_end():
     assert scores(RUNS, "sb3", "end", "sticky_0")["krull"] == [1.0, 2.0]
-    assert scores(RUNS, "sb3", "milestone", "sticky_0")["krull"] == [0.25]
+    assert scores(RUNS, "sb3", "milestone", "sticky_0")["krull"] == [0.25, 2.0]
     assert scores(RUNS, "sb3", "end", "sticky_25")["krull"] == [0.5, 1.0]
-    assert scores({"sb3": {"krull": {0: result(1.0, milestone=False)}}}, "sb3", "milestone",
-                  "sticky_0") == {}  # fmt: skip
+    unknown = result(1.0)
+    unknown["end"]["sticky_0"] = unknown["end"]["sticky_0"] | {"normalised": None}
+    assert scores({"sb3": {"krull": {0: unknown}}}, "sb3", "end", "sticky_0") == {}
 
 
 def test_compare_puts_systems_together_on_the_games_that_they_share():
@@ -57,7 +58,7 @@ def test_ahead_needs_the_factor_and_intervals_apart():
 
 def test_score_rows_count_the_runs_that_reached_the_moment():
     row = next(row for row in score_rows(RUNS, "milestone", "sticky_0") if row[0].startswith("Sta"))
-    assert row[1:5] == ("krull", "1 of 2", "2.5 (2–2)", "0.250")
+    assert row[1:5] == ("krull", "1 of 2", "11.2 (2–20)", "1.125")
     assert core_shares([{"result": result(1.0)}]) == (0.9, 0.9)
 
 

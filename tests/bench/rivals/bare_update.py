@@ -93,7 +93,7 @@ def learner_of_bare(size: int, seconds: float, turns: int) -> dict[str, float]:
         seconds,
         turns,
     )
-    return _compared(rates)
+    return compared(rates)
 
 
 def bare_play() -> Callable[[], Any]:
@@ -133,10 +133,11 @@ def collector_of_bare(seconds: float, turns: int) -> dict[str, float]:
         seconds,
         turns,
     )
-    return _compared(rates)
+    return compared(rates)
 
 
-def _compared(rates: dict[str, list[float]]) -> dict[str, float]:
+def compared(rates: dict[str, list[float]]) -> dict[str, float]:
+    """Return the milliseconds of both, and the median ratio of their rates."""
     ours, bare = (np.array(rates[name]) for name in ("ours", "bare"))
     return {
         "ms": 1e3 / median(ours),
