@@ -58,7 +58,7 @@ class SelfPrediction(nn.Module):
             self.predictor = nn.Linear(width, width)
             self.apply(he_init)
         device = next(network.parameters()).device
-        self.to(device, memory_format=torch.channels_last)
+        self.to(device).to(memory_format=torch.channels_last)
 
     def loss(
         self,
