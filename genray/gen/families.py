@@ -138,8 +138,13 @@ FAMILIES: dict[str, Family] = {
     "classifier": Family(
         ClassifierConfig,
         ClassifierTask,
-        _named(presets.classifier_digits, presets.classifier_atari, presets.classifier_cifar10),
-        "a convolutional image classifier",
+        _named(
+            presets.classifier_digits,
+            presets.classifier_dense_mnist,
+            presets.classifier_atari,
+            presets.classifier_cifar10,
+        ),
+        "an image classifier, convolutional or dense",
     ),
     "style": Family(
         StyleTrainConfig,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn, tensor
 from torch.nn import functional
 
-from genray.gen.images.classifier import classification_loss
+from genray.gen.images.classifier import Classifier, ClassifierModelConfig, classification_loss
 from genray.gen.layers import SameConv2d, SameConvTranspose2d, max_pool
 
 # -- convolution -----------------------------------------------------------------------------------
@@ -123,15 +123,15 @@ def test_feed_forward_of_a_2_2_2_2_sigmoid_network_by_hand():
         ([[2.0, -1], [-2, -1]], [0.0, 0]),
         ([[3.0, -1], [-1, 4]], [-2.0, 2]),
     ]
-    network = nn.Sequential()
-    for weight, bias in layers:
-        linear = nn.Linear(2, 2)
-        linear.weight.data, linear.bias.data = tensor(weight), tensor(bias)
-        network += nn.Sequential(linear, nn.Sigmoid())
-    between = network[:2](tensor([1.0, -1])), network[:4](tensor([1.0, -1]))
-    assert between[0].tolist() == pytest.approx([0.98, 0.12], abs=0.005)
-    assert between[1].tolist() == pytest.approx([0.86, 0.11], abs=0.005)
-    out = network(tensor([[1.0, -1], [0, 0]]))
+    config = ClassifierModelConfig(network="dense", widths=(2, 2), activation="sigmoid")
+    network = Classifier(config, (1, 1, 2), 2, -1.0, 1.0).eval()
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    for layer, (weight, bias) in zip(linear, layers, strict=True):
+        layer.weight.data, layer.bias.data = tensor(weight), tensor(bias)
+    x = tensor([[1.0, -1], [0, 0]])[:, None, None]
+    assert network.layers[:3](x)[0].tolist() == pytest.approx([0.98, 0.12], abs=0.005)
+    assert network.features(x)[0].tolist() == pytest.approx([0.86, 0.11], abs=0.005)
+    out = network(x).sigmoid()
     assert out[0].tolist() == pytest.approx([0.62, 0.83], abs=0.005)
     assert out[1].tolist() == pytest.approx([0.51, 0.85], abs=0.005)
 

@@ -1,5 +1,5 @@
-"""A convolutional image classifier, which is also the feature extractor of metrics, styles and
-dreams.
+"""An image classifier, convolutional or dense. A convolutional one is also the feature extractor of
+metrics, styles and dreams.
 
 Shapes: B batch, K classes, F features, C channels, H height, W width.
 """
@@ -33,23 +33,30 @@ Loss = Literal["cross_entropy", "squared_error"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierModelConfig:
-    """The classifier's network: convolutions with max pooling, a layer of features, a softmax."""
+    """The classifier's network: convolutions with max pooling, a layer of features, a softmax; or
+    dense layers and a softmax.
+    """
 
+    network: Literal["conv", "dense"] = "conv"
+    widths: tuple[int, ...] = bounded((500, 500), min=1, example=500)
+    """dense: units of each hidden layer. The units of the last hidden layer are the features."""
     channels: tuple[int, ...] = (32, 64)
-    """Channels of each block's convolutions; each block ends with max pooling to half the side."""
+    """conv: channels of each block's convolutions; each block ends with max pooling to half the
+    side.
+    """
     convolutions: int = bounded(1, min=1, max=8, example=2)
-    """Number of convolutions in each block, each followed by an activation."""
+    """conv: number of convolutions in each block, each followed by an activation."""
     kernel: int = 3
-    """Side of the convolutions' kernels; must be odd, so that padding is symmetric."""
+    """conv: side of the convolutions' kernels; must be odd, so that padding is symmetric."""
     features: int = bounded(64, min=1, example=64)
-    """Units of the layer before the softmax. With a small number, a few hundred images suffice to
-    estimate the covariance of the features.
+    """conv: units of the layer before the softmax. With a small number, a few hundred images
+    suffice to estimate the covariance of the features.
     """
     activation: str = "relu"
     batch_norm: bool = False
-    """Batch norm after each convolution."""
+    """Batch norm after each convolution (conv), or after each hidden layer's sum (dense)."""
     dropout: float = bounded(0.2, min=0, below=1, example=0.2)
-    """Dropout probability of the features, in training."""
+    """Dropout probability in training: of the features (conv), or of each hidden layer (dense)."""
 
     def validate(self) -> None:
         """Raise ConfigError for invalid options."""
@@ -58,6 +65,7 @@ class ClassifierModelConfig:
             f"--channels {' '.join(map(str, self.channels)) or '(none)'}: one number ≥ 1 for each "
             "block, e.g. 32 64",
         )
+        require(len(self.widths) >= 1, "--widths (none): give one layer or more, e.g. 500 500")
         check_bounds(self)
         require(
             self.kernel % 2 == 1 and self.kernel >= 1,
@@ -112,6 +120,7 @@ class Classifier(nn.Module):
     """Maps images, float32 [B, C, H, W] in low..high, to logits [B, K].
 
     The network consists of the convolutions conv0, conv1, …, a layer of features, and the logits.
+    A dense network has hidden layers in place of the convolutions and the layer of features.
 
     Args:
         config: the network's options.
@@ -132,11 +141,16 @@ class Classifier(nn.Module):
         self.config, self.num_classes = config, num_classes
         self.shape = cast(tuple[int, int, int], tuple(shape))
         self.low, self.high = low, high
-        channels, height, width = self.shape
-        layers: list[nn.Module] = []
         # Maps the name of a convolution to the index of its activation in `layers`.
         self._ends: dict[str, int] = {}
-        inputs = channels
+        dense = config.network == "dense"
+        self.layers = nn.Sequential(*(self._dense() if dense else self._convolutional()))
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.widths[-1] if dense else config.features, num_classes)
+
+    def _convolutional(self) -> list[nn.Module]:
+        config, layers = self.config, list[nn.Module]()
+        inputs, height, width = self.shape
         for outputs in config.channels:
             for _ in range(config.convolutions):
                 wide = fan_out(config.activation, outputs)
@@ -151,9 +165,20 @@ class Classifier(nn.Module):
             height, width = -(-height // 2), -(-width // 2)
         flat = config.channels[-1] * height * width
         layers += [nn.Flatten(), nn.Linear(flat, fan_out(config.activation, config.features))]
-        self.layers = nn.Sequential(*layers, activation_layer(config.activation))
-        self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.features, num_classes)
+        return [*layers, activation_layer(config.activation)]
+
+    def _dense(self) -> list[nn.Module]:
+        """Return the hidden layers, with dropout between them; `forward` drops after the last."""
+        config, layers = self.config, list[nn.Module]([nn.Flatten()])
+        for inputs, outputs in zip((math.prod(self.shape), *config.widths), config.widths):
+            if len(layers) > 1:
+                layers.append(nn.Dropout(config.dropout))
+            wide = fan_out(config.activation, outputs)
+            layers.append(nn.Linear(inputs, wide))
+            if config.batch_norm:
+                layers.append(nn.BatchNorm1d(wide))
+            layers.append(activation_layer(config.activation))
+        return layers
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """Return the features, the last layer before the logits, [B, F]."""
@@ -177,6 +202,10 @@ class Classifier(nn.Module):
         Gradients flow to x. Layers deeper than the named ones are not computed. Raises
         ConfigError, suggesting the most similar names, for an unknown layer.
         """
+        require(
+            self.config.network == "conv",
+            "a dense classifier has no convolutions; use a classifier of --network conv",
+        )
         for name in names:
             if name not in self._ends:
                 near = (
@@ -203,12 +232,13 @@ class Classifier(nn.Module):
 
 def build_classifier(config: dict[str, Any]) -> Classifier:
     """Build the classifier that a saved model's `config` describes, for the model store."""
-    # The config of a model of an older version has no `convolutions`; such a model has the default,
-    # one convolution in each block.
+    # The config of a model of an older version lacks some options, which have their defaults: one
+    # convolution in each block (`convolutions`).
     values = {
         name: config[name] for name in ClassifierModelConfig.__dataclass_fields__ if name in config
     }
-    model = ClassifierModelConfig(**{**values, "channels": tuple(config["channels"])})
+    lists = {name: tuple(values[name]) for name in ("channels", "widths") if name in values}
+    model = ClassifierModelConfig(**{**values, **lists})
     return Classifier(model, config["shape"], config["num_classes"], config["low"], config["high"])
 
 
@@ -257,16 +287,17 @@ class ClassifierTask(Task):
         """Raise ConfigError if batch norm would get only one value of a channel, which has no
         variance.
         """
-        rows, halvings = (
-            self.config.fit.batch_size // self.world.size,
-            len(self.config.model.channels) - 1,
-        )
+        model, rows = self.config.model, self.config.fit.batch_size // self.world.size
+        halvings = len(model.channels) - 1
         # The number of pixels of each channel at the last convolution.
         pixels = math.prod(-(-side // 2**halvings) for side in data.shape[1:])
+        if model.network == "dense":
+            pixels = 1
         require(
-            not self.config.model.batch_norm or rows * pixels >= 2,
+            not model.batch_norm or rows * pixels >= 2,
             f"--batch-size {self.config.fit.batch_size}: --batch-norm needs 2 rows or more for "
-            f"each worker if images shrink to one pixel; use {2 * self.world.size} or more",
+            "each worker in a dense network, or if images shrink to one pixel; use "
+            f"{2 * self.world.size} or more",
         )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -310,14 +341,21 @@ class ClassifierTask(Task):
         }
         config |= {
             "channels": list(model.config.channels),
+            "widths": list(model.config.widths),
             "shape": list(model.shape),
             "low": model.low,
         }
         config |= {"high": model.high, "num_classes": model.num_classes}
-        widths = " and ".join(map(str, model.config.channels))
+        if model.config.network == "dense":
+            layers = f"hidden layers of {' and '.join(map(str, model.config.widths))} units"
+        else:
+            layers = (
+                f"{len(model.layer_names)} convolutions of "
+                f"{' and '.join(map(str, model.config.channels))} channels, "
+                f"{model.config.features} features"
+            )
         card = (
-            f"# Image classifier\n\n{len(model.layer_names)} convolutions of {widths} channels, "
-            f"{model.config.features} features, {model.num_classes} classes: "
+            f"# Image classifier\n\n{layers}, {model.num_classes} classes: "
             f"{', '.join(self._classes)}.\n"
         )
         return Export("classifier", config, dict(model.state_dict()), card)

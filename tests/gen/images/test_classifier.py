@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from genray.errors import ConfigError, RunFault
 from genray.gen.data.types import Data, Split
@@ -19,6 +20,7 @@ from genray.gen.images.classifier import (
     load_extractor,
     train_extractor,
 )
+from genray.gen.images.features.trained_model import model_features
 from genray.gen.training.fit import Fit, FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.runs.modelstore import load_model, save_model
@@ -274,18 +276,68 @@ def test_build_classifier_loads_models_of_older_versions(tmp_path: Path):
     }
 
 
-@pytest.mark.parametrize("preset", ["classifier_digits", "classifier_atari", "classifier_cifar10"])
-def test_classifier_presets_are_valid_and_deep(preset: str):
+@pytest.mark.parametrize(
+    "preset, shape, convolutions",
+    [
+        ("classifier_digits", (1, 8, 8), 2),
+        ("classifier_dense_mnist", (1, 28, 28), 0),
+        ("classifier_atari", (3, 64, 64), 8),
+        ("classifier_cifar10", (3, 32, 32), 6),
+    ],
+)
+def test_classifier_presets_are_valid_and_deep(preset: str, shape: tuple, convolutions: int):
     config = FAMILIES["classifier"].preset(preset)
     config.validate()
-    side = {"classifier_digits": 8, "classifier_atari": 64, "classifier_cifar10": 32}[preset]
-    model = Classifier(config.model, (1 if side == 8 else 3, side, side), 10, 0.0, 1.0)
+    model = Classifier(config.model, shape, 10, 0.0, 1.0)
     logits = model(torch.rand(2, *model.shape))
     assert logits.shape == (2, 10)
-    assert (
-        len(model.layer_names)
-        == {"classifier_digits": 2, "classifier_atari": 8, "classifier_cifar10": 6}[preset]
+    assert len(model.layer_names) == convolutions
+
+
+def test_dense_classifier_preset_has_500_sigmoid_units_twice_and_drops_8_of_10():
+    config = FAMILIES["classifier"].preset("classifier_dense_mnist")
+    assert (config.fit.batch_size, config.fit.epochs, config.data.data) == (100, 20, "mnist")
+    model = Classifier(config.model, (1, 28, 28), 10, 0.0, 1.0)
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    sizes = [(layer.in_features, layer.out_features) for layer in linear]
+    assert sizes == [(784, 500), (500, 500), (500, 10)]
+    assert sum(isinstance(layer, nn.Sigmoid) for layer in model.modules()) == 2
+    # Keras 1's Dropout(0.8) drops 0.8 of the units, after both hidden layers.
+    shares = []
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.register_forward_hook(
+                lambda _, __, out: shares.append((out == 0).float().mean().item())
+            )
+    torch.manual_seed(0)
+    model.train()(torch.rand(200, 1, 28, 28))
+    assert shares == pytest.approx([0.8, 0.8], abs=0.01)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_dense_classifier_learns_and_is_saved_and_loaded(batch_norm: bool, tmp_path: Path):
+    config = small(
+        model={"network": "dense", "widths": (64, 32), "batch_norm": batch_norm, "dropout": 0.1},
+        optimizer=OptimizerConfig(learning_rate=1e-2),
     )
+    data, task = quadrants(), ClassifierTask(config)
+    fit = Fit(task, data, config.fit)
+    for _ in fit:
+        pass
+    # A dense layer has to learn each place of the spot on its own, from 300 rows.
+    assert fit.evaluate(data.test)["accuracy"] > 0.7
+    export = task.export()
+    assert "hidden layers of 64 and 32 units" in export.card
+    folder = save_model(tmp_path / "model", export.kind, export.config, export.tensors, export.card)
+    model, _ = load_model(folder, {"classifier": build_classifier})
+    task.networks.eval()
+    images = data.test.all()
+    assert isinstance(model, Classifier) and torch.equal(model(images), task.classifier(images))
+    assert model.features(images).shape == (len(images), 32)
+    with pytest.raises(ConfigError, match="a dense classifier has no convolutions"):
+        model.layer_outputs(images, ["conv0"])
+    with pytest.raises(ConfigError, match="has no convolutions of grey or RGB images"):
+        model_features(folder)
 
 
 def test_classifier_block_has_several_convolutions():
