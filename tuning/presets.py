@@ -179,6 +179,7 @@ def regularisers(family: str, base: Any) -> Study:
     }
     for path, value in (
         ("model.dropout", 0.0),
+        ("model.discriminator_dropout", 0.0),
         ("model.batch_norm", False),
         ("model.generator_norm", "none"),
     ):
@@ -195,6 +196,9 @@ def regularisers(family: str, base: Any) -> Study:
     arms.append(_strength("l2", LogUniform("optimizer.l2", 1e-6, 1e-1), eta, 1e-4))
     if "model.dropout" in off:
         arms.append(_strength("dropout", Uniform("model.dropout", 0.05, 0.6), eta, 0.5))
+    elif "model.discriminator_dropout" in off:
+        share = Uniform("model.discriminator_dropout", 0.05, 0.6)
+        arms.append(_strength("dropout", share, eta, 0.3))
     if "model.batch_norm" in off and _takes(base, off | {"model.batch_norm": True}):
         arms.append(Arm("batch-norm", Space(eta), {"model.batch_norm": True}))
     elif "model.generator_norm" in off:

@@ -73,6 +73,16 @@ def fan_out(name: str, width: int, pieces: int = 2) -> int:
     return width * pieces if name == "maxout" else width
 
 
+def dropout_layers(share: float) -> list[nn.Module]:
+    """Return a dropout layer that drops `share` of the features in training; none for 0.
+
+    Without the layer, the numbers of the other layers, and so the names of the weights, are those
+    of a network without the option. Each pixel of a convolution's channels is dropped on its own.
+    [Srivastava 2014, https://jmlr.org/papers/v15/srivastava14a.html]
+    """
+    return [nn.Dropout(share)] if share else []
+
+
 def init_for(name: str, weight: Tensor, slope: float = 0.01) -> None:
     """Initialise `weight` in place for the activation `name` that follows.
 

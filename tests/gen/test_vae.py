@@ -254,6 +254,33 @@ def test_vae_networks_have_every_activation(activation: str):
         assert model(x_BCHW).shape == x_BCHW.shape
 
 
+@pytest.mark.parametrize("network", ["dense", "conv"])
+def test_vae_dropout_acts_in_both_networks_in_training_only(network: str):
+    model = VAEModelConfig(network=network, latent=3, widths=(8, 6), dropout=0.5)
+    torch.manual_seed(0)
+    vae, x, z = VAE(model, (1, 8, 8)), torch.rand(4, 1, 8, 8), torch.randn(4, 3)
+    assert sum(isinstance(each, nn.Dropout) for each in vae.encoder) == 2
+    assert sum(isinstance(each, nn.Dropout) for each in vae.decoder) == 2
+    vae.train()
+    assert not torch.equal(vae.encode(x), vae.encode(x))
+    assert not torch.equal(vae.decode(z), vae.decode(z))
+    vae.eval()
+    assert torch.equal(vae.encode(x), vae.encode(x)) and torch.equal(vae.decode(z), vae.decode(z))
+    # Without dropout there is no layer, so that weights have the names of older models.
+    plain = VAE(dataclasses.replace(model, dropout=0.0), (1, 8, 8))
+    assert not any(isinstance(each, nn.Dropout) for each in plain.modules())
+
+
+def test_vae_with_dropout_resumes_bit_exactly_and_loads_unchanged(tmp_path: Path):
+    config = small(model={"dropout": 0.3})
+    check_resume(lambda: Fit(VAETask(config), spots(), config.fit), 5, tmp_path)
+    export = Fit(VAETask(config), spots(), config.fit).task.export()
+    assert export.config["dropout"] == 0.3
+    save_model(tmp_path / "model", export.kind, export.config, export.tensors, export.card)
+    model, _ = load_model(tmp_path / "model", {"vae": build_vae})
+    assert isinstance(model, VAE) and model.config.dropout == 0.3 and not model.training
+
+
 def test_binarised_by_hand():
     x = torch.tensor([0.0, 0.3, 0.6, 1.0])
     assert binarised(x, "none") is x

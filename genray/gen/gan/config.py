@@ -46,6 +46,13 @@ class GANModelConfig:
     """Batch norm in every layer except the first and the output, or spectral norm in all layers.
     [Miyato 2018, https://arxiv.org/abs/1802.05957]"""
 
+    generator_dropout: float = bounded(0.0, min=0, below=1, example=0.1)
+    """Dropout probability of each hidden layer of the generator, in training. Samples are drawn
+    without dropout.
+    """
+    discriminator_dropout: float = bounded(0.0, min=0, below=1, example=0.3)
+    """Dropout probability of each hidden layer of the discriminator, in training."""
+
     def validate(self) -> None:
         check_bounds(self)
         for name, widths in (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genray.gen.gan.config import GANModelConfig
 from genray.gen.generative import GenerativeModel
-from genray.gen.layers import SameConv2d, SameConvTranspose2d
+from genray.gen.layers import SameConv2d, SameConvTranspose2d, dropout_layers
 
 
 class Generator(GenerativeModel):
@@ -75,7 +75,7 @@ def _dense_generator(config: GANModelConfig, shape: tuple[int, ...]) -> list[nn.
         layers.append(nn.Linear(inputs, outputs))
         if config.generator_norm == "batch":
             layers.append(nn.BatchNorm1d(outputs))
-        layers.append(nn.LeakyReLU(config.slope))
+        layers += [nn.LeakyReLU(config.slope), *dropout_layers(config.generator_dropout)]
     return [
         *layers,
         nn.Linear(config.generator_widths[-1], math.prod(shape)),
@@ -90,7 +90,7 @@ def _dense_discriminator(config: GANModelConfig, shape: tuple[int, ...]) -> list
         layers.append(nn.Linear(inputs, outputs))
         if config.discriminator_norm == "batch" and depth:
             layers.append(nn.BatchNorm1d(outputs))
-        layers.append(nn.LeakyReLU(config.slope))
+        layers += [nn.LeakyReLU(config.slope), *dropout_layers(config.discriminator_dropout)]
     return [*layers, nn.Linear(widths[-1], 1)]
 
 
@@ -104,6 +104,7 @@ def _convolutional_generator(config: GANModelConfig, shape: tuple[int, ...]) -> 
             layers.append(nn.BatchNorm2d(inputs))
         layers += [
             nn.LeakyReLU(config.slope),
+            *dropout_layers(config.generator_dropout),
             SameConvTranspose2d(inputs, outputs, config.kernel, stride=2),
         ]
     return layers
@@ -117,7 +118,7 @@ def _convolutional_discriminator(config: GANModelConfig, shape: tuple[int, ...])
         layers.append(SameConv2d(inputs, outputs, config.kernel, stride=2))
         if config.discriminator_norm == "batch" and depth:
             layers.append(nn.BatchNorm2d(outputs))
-        layers.append(nn.LeakyReLU(config.slope))
+        layers += [nn.LeakyReLU(config.slope), *dropout_layers(config.discriminator_dropout)]
     pixels = (height >> len(widths)) * (width >> len(widths))
     return [*layers, nn.Flatten(), nn.Linear(widths[-1] * pixels, 1)]
 

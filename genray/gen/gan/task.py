@@ -248,6 +248,7 @@ class GANTask(Task):
         """Return the generator; the discriminator is not saved."""
         model = self.config.model
         names = ["network", "latent", "prior", "kernel", "slope", "generator_norm"]
+        names.append("generator_dropout")
         config = {name: getattr(model, name) for name in names}
         config |= {
             "generator_widths": list(model.generator_widths),

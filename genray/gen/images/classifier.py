@@ -237,8 +237,9 @@ def build_classifier(config: dict[str, Any]) -> Classifier:
     values = {
         name: config[name] for name in ClassifierModelConfig.__dataclass_fields__ if name in config
     }
-    lists = {name: tuple(values[name]) for name in ("channels", "widths") if name in values}
-    model = ClassifierModelConfig(**{**values, **lists})
+    for name in {"channels", "widths"} & values.keys():
+        values[name] = tuple(values[name])
+    model = ClassifierModelConfig(**values)
     return Classifier(model, config["shape"], config["num_classes"], config["low"], config["high"])
 
 

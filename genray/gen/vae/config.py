@@ -24,6 +24,8 @@ class VAEModelConfig:
     decoder has the same widths in reverse.
     """
     activation: str = "relu"
+    dropout: float = bounded(0.0, min=0, below=1, example=0.1)
+    """Dropout probability of each hidden layer of both networks, in training."""
     likelihood: Literal["bernoulli", "gaussian", "gaussian-diagonal"] = "bernoulli"
     """Distribution of the pixels given z. gaussian: one standard deviation for all pixels and
     images; gaussian-diagonal: the decoder gives each pixel of each image its own.

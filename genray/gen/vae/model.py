@@ -15,7 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genray.gen.generative import GenerativeModel
-from genray.gen.layers import SameConv2d, SameConvTranspose2d, activation_layer, fan_out
+from genray.gen.layers import (
+    SameConv2d,
+    SameConvTranspose2d,
+    activation_layer,
+    dropout_layers,
+    fan_out,
+)
 from genray.gen.vae.config import VAEModelConfig
 from genray.gen.vae.equations import LOG_2PI, gaussian_kl, gaussian_log_density
 from genray.shapes import check_shapes
@@ -167,9 +173,11 @@ def _dense(config: VAEModelConfig, shape: tuple[int, int, int]) -> tuple[nn.Modu
     decoder: list[nn.Module] = []
     for inputs, outputs in zip((pixels, *config.widths), config.widths):
         encoder += [nn.Linear(inputs, fan_out(kind, outputs)), activation_layer(kind)]
+        encoder += dropout_layers(config.dropout)
     widths = config.widths[::-1]
     for inputs, outputs in zip((config.latent, *widths), widths):
         decoder += [nn.Linear(inputs, fan_out(kind, outputs)), activation_layer(kind)]
+        decoder += dropout_layers(config.dropout)
     encoder.append(nn.Linear(config.widths[-1], 2 * config.latent))
     output = (_decoder_channels(config, shape), *shape[1:])
     decoder += [nn.Linear(widths[-1], math.prod(output)), nn.Unflatten(1, output)]
@@ -185,16 +193,18 @@ def _convolutional(
     encoder: list[nn.Module] = []
     for inputs, outputs in zip((channels, *config.widths), config.widths):
         encoder += [SameConv2d(inputs, fan_out(kind, outputs), 3, stride=2), activation_layer(kind)]
+        encoder += dropout_layers(config.dropout)
     encoder += [nn.Flatten(), nn.Linear(config.widths[-1] * height * width, 2 * config.latent)]
     back = config.widths[::-1]
     first = fan_out(kind, back[0])
-    decoder = [
+    decoder: list[nn.Module] = [
         nn.Linear(config.latent, first * height * width),
         nn.Unflatten(1, (first, height, width)),
     ]
     last = _decoder_channels(config, shape)
     for inputs, outputs in zip(back, (*(fan_out(kind, width) for width in back[1:]), last)):
-        decoder += [activation_layer(kind), SameConvTranspose2d(inputs, outputs, 3, stride=2)]
+        decoder += [activation_layer(kind), *dropout_layers(config.dropout)]
+        decoder.append(SameConvTranspose2d(inputs, outputs, 3, stride=2))
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 

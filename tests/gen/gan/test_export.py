@@ -16,7 +16,9 @@ from tests.helpers.gan import CONV, small, spots
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-@pytest.mark.parametrize("model", [{}, CONV], ids=["dense", "conv"])
+@pytest.mark.parametrize(
+    "model", [{}, CONV, {**CONV, "generator_dropout": 0.2}], ids=["dense", "conv", "dropout"]
+)
 def test_gan_export_is_the_generator_alone(model: dict, ema: float, tmp_path: Path):
     config = small(model=model, ema=ema)
     task = GANTask(config)

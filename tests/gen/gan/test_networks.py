@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from genray.gen import presets
 from genray.gen.gan.networks import Discriminator, Generator
@@ -110,3 +111,22 @@ def test_spectral_norm_makes_the_norm_of_every_layer_1():
     assert len(weights) == 3
     for weight in weights:
         assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("model", [{}, CONV], ids=["dense", "conv"])
+def test_gan_dropout_acts_in_its_network_in_training_only(model: dict):
+    config = small(model={**model, "generator_dropout": 0.4, "discriminator_dropout": 0.6}).model
+    torch.manual_seed(0)
+    z, x = torch.randn(6, 4), torch.rand(6, 1, 8, 8)
+    for network, value, share in (
+        (Generator(config, (1, 8, 8)), z, 0.4),
+        (Discriminator(config, (1, 8, 8)), x, 0.6),
+    ):
+        dropouts = [each for each in network.modules() if isinstance(each, nn.Dropout)]
+        assert len(dropouts) == len(config.generator_widths) and dropouts[0].p == share
+        assert not torch.equal(network(value), network(value))
+        network.eval()
+        assert torch.equal(network(value), network(value))
+    plain = replace(config, generator_dropout=0.0, discriminator_dropout=0.0)
+    for each in (Generator(plain, (1, 8, 8)), Discriminator(plain, (1, 8, 8))):
+        assert not any(isinstance(layer, nn.Dropout) for layer in each.modules())

@@ -149,7 +149,11 @@ VARIANTS = {
         "fit": {"accumulate": 2},
     },
     "lsgan": {"loss": "lsgan", "label_smoothing": 0.1, "discriminator_learning_rate": 2e-3},
-    "minimax": {"loss": "minimax", "fit": {"patience": 2}},
+    "minimax": {
+        "loss": "minimax",
+        "fit": {"patience": 2},
+        "model": {"generator_dropout": 0.2, "discriminator_dropout": 0.3},
+    },
     "packed": {
         "loss": "hinge",
         "model": {**CONV, "pack": 4, "discriminator_norm": "spectral"},
