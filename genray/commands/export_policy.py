@@ -13,7 +13,7 @@ import numpy as np
 
 from genray.config import load_yaml
 from genray.console import shell_command
-from genray.errors import disk_error, require
+from genray.errors import CheckpointError, disk_error, require
 from genray.media import write_clip
 from genray.rl.card import policy_config, write_policy
 from genray.rl.config import DQNConfig
@@ -51,9 +51,13 @@ def export_policy(path: Path, options: ExportConfig) -> int:
 
 def _check_folder(out: Path) -> None:
     """Raise ConfigError for an --out that is something else than an earlier export."""
-    earlier = out.is_dir() and (not any(out.iterdir()) or (out / "model.safetensors").exists())
+    empty = out.is_dir() and not any(out.iterdir())
+    try:
+        earlier = modelstore.read_config(out)["kind"] == "dqn"
+    except CheckpointError:
+        earlier = False
     require(
-        not out.exists() or earlier,
+        not out.exists() or empty or earlier,
         f"--out {out}: exists and is not an exported policy; name a new folder",
     )
 

@@ -96,6 +96,10 @@ class RecordEncoder(nn.Module):
             parts.append(part.float())
         return torch.cat(parts, dim=1)
 
+    def vectors(self, record_BSHW: Tensor) -> Tensor:
+        """Return the numbers and one-hot classes of the newest records, float32 [B, D]."""
+        return self._numbers(self._newest_vectors(record_BSHW))
+
     def _newest_vectors(self, record_BSHW: Tensor) -> dict[str, Tensor]:
         """Return the vectors and classes of the newest records by name, [B, *shape]."""
         newest_B1HW = record_BSHW[:, -1:]
@@ -137,7 +141,7 @@ class RecordEncoder(nn.Module):
         """Add the vectors of a batch to the mean and the standard deviation. [Chan 1983,
         https://doi.org/10.1080/00031305.1983.10483115]
         """
-        vector_BD = self._numbers(self._newest_vectors(record_BSHW)).double()
+        vector_BD = self.vectors(record_BSHW).double()
         batch = len(vector_BD)
         mean_D = vector_BD.mean(0)
         apart_D, total = mean_D - self.mean_D, self.count + batch

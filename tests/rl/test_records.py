@@ -247,7 +247,7 @@ def test_images_reach_the_network_scaled_and_stacked(channels: str):
     [field] = encoder._observation.fields
     assert field.kind == "image" and field.channels == channels.replace("none", "")
     rows = np.concatenate([encoder._observation.pack({"": one[None]}) for one in given[channels]])
-    seen = encoder._image(torch.from_numpy(rows[None]), field)
+    seen = encoder._image(encoder._array(torch.from_numpy(rows[None]), field), field)
     np.testing.assert_allclose(seen[0].numpy(), image_SCHW.reshape(-1, 3, 5) / 5, rtol=1e-6)
 
 
