@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -108,14 +109,25 @@ def evaluations_of(path: Path, policy: LoadedPolicy) -> list[Evaluation]:
     then the one made while training.
     """
     found: list[dict[str, Any]] = []
-    log = path / "evaluations.jsonl"
-    if log.exists() and policy.step is not None:
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        found += [line for line in reversed(lines) if line.get("step") == policy.step]
+    if policy.step is not None:
+        lines = reversed(json_lines(path / "evaluations.jsonl"))
+        found += [line for line in lines if line.get("step") == policy.step]
     if (policy.source / "config.json").exists():
         found += filter(None, [modelstore.read_config(policy.source).get("evaluation")])
     evaluations = [Evaluation.from_dict(values) for values in found]
     return [each for each in evaluations if not each.stopped]
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file with one on each line; [] without the file. A line that a killed
+    process left incomplete is skipped.
+    """
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+    return rows
 
 
 def _film(policy: LoadedPolicy, path: Path, options: ExportConfig) -> str:
@@ -144,8 +156,7 @@ def draw_curve(run: Path, path: Path) -> bool:
     """Draw the scores of a run by agent steps as a PNG; return False if there are none."""
     from genray.gen.figures.drawing import COLOURS, new_figure, style_axes, write_figure
 
-    log = run / "metrics.jsonl"
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    rows = json_lines(run / "metrics.jsonl")
     series = {
         name: [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         for name in ("episode_return", "evaluation_mean")

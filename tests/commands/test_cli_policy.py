@@ -189,6 +189,8 @@ def test_export_huggingface_of_an_unevaluated_checkpoint_says_so(
 ):
     first = sorted((run / "checkpoints").iterdir())[0]
     out = tmp_path / "policy"
+    with (run / "evaluations.jsonl").open("a") as log:
+        log.write('{"step": 1')  # a process that was killed while it wrote
     words = ["--format", "huggingface", "--step", str(int(first.name)), "--film-steps", "0"]
     assert cli.main(["export", str(run), *words, "--out", str(out)]) == 0
     assert "note: the card has no score; genray evaluate " in capsys.readouterr().out
