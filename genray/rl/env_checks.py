@@ -3,7 +3,10 @@
 Shapes: E lanes, H height, W width.
 """
 
+import hashlib
+import os
 import sys
+import tempfile
 import traceback
 from numbers import Integral
 from typing import Any
@@ -62,7 +65,10 @@ class CheckedEnv:
         try:
             self.own.close()
         except Exception as error:
-            print(f"warning: {self._name}: its close failed: {brief(error)}", file=sys.stderr)
+            print(
+                f"warning: {self._name}: its close failed: {brief(error)}{traceback_note(error)}",
+                file=sys.stderr,
+            )
 
     @property
     def _frames(self) -> tuple[int, ...]:
@@ -77,7 +83,9 @@ class CheckedEnv:
             frames = traceback.extract_tb(error.__traceback__)[1:]
             own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
             where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-            raise RunFault(f"{self._name}: its {method} failed: {brief(error)}{where}") from error
+            raise RunFault(
+                f"{self._name}: its {method} failed: {brief(error)}{where}{traceback_note(error)}"
+            ) from error
 
     def _refuse(self, problem: str) -> None:
         if problem:
@@ -155,7 +163,9 @@ def check_env(env: FrameVectorEnv, name: str) -> None:
     except RunFault as fault:
         raise ConfigError(f"--env {name}: {fault}") from fault
     except Exception as error:
-        raise broken(name, f"its first step failed: {brief(error)}") from error
+        raise broken(
+            name, f"its first step failed: {brief(error)}{traceback_note(error)}"
+        ) from error
     frames = (env.num_lanes, *shape)
     problem = problem_of("reset", first, "uint8", frames) or problem_of_step(step, frames)
     if problem:
@@ -173,3 +183,21 @@ def broken(name: str, what: str) -> ConfigError:
 def brief(error: BaseException) -> str:
     """Return the class and the first line of an error."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def traceback_note(error: BaseException) -> str:
+    """Write the traceback of an error of a user's environment to a file of this machine's temporary
+    directory; return "; traceback: FILE", or "" if the file cannot be written.
+
+    Equal tracebacks have one file. A file of another user is not used.
+    """
+    text = "".join(traceback.format_exception(error)).encode()
+    digest = hashlib.sha256(text).hexdigest()[:12]
+    path = os.path.join(tempfile.gettempdir(), f"genray-environment-{digest}.txt")
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(path, flags, 0o600), "wb") as file:
+            file.write(text)
+    except OSError:
+        return ""
+    return f"; traceback: {path}"

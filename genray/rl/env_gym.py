@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from genray.errors import ConfigError, RunFault
-from genray.rl.env_checks import brief
+from genray.rl.env_checks import brief, traceback_note
 from genray.rl.env_names import Registered
 from genray.rl.env_protocol import Step
 from genray.rl.env_spaces import (
@@ -123,7 +123,7 @@ def gym_lanes(
         given = f" with {options}" if options else ""
         raise ConfigError(
             f"--env {name}: making it{given} failed: {brief(error)}; --env-config gives its "
-            "arguments as JSON"
+            f"arguments as JSON{traceback_note(error)}"
         ) from error
     return GymLanes(name, vector, num_lanes)
 
@@ -184,7 +184,9 @@ class GymLanes:
             except RunFault as fault:
                 raise ConfigError(f"--env {name}: {fault}") from fault
             except Exception as error:
-                raise ConfigError(f"--env {name}: its reset failed: {brief(error)}") from error
+                raise ConfigError(
+                    f"--env {name}: its reset failed: {brief(error)}{traceback_note(error)}"
+                ) from error
             if self._mask_in_info:
                 fields.append(mask_field(self.num_actions))
         self.observation = Observation(fields=tuple(fields))
@@ -219,7 +221,10 @@ class GymLanes:
 
     def close(self) -> None:
         """Close the environments."""
-        self._env.close()
+        try:
+            self._env.close()
+        finally:
+            self._env.unwrapped.closed = True  # or Gymnasium would close them again when freed
 
     def _packed(self, obs: Any, info: dict[str, Any], over_E: np.ndarray) -> np.ndarray:
         arrays = arrays_of(obs, self.observation, self.num_lanes)

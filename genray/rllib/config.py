@@ -20,6 +20,7 @@ from genray.rllib.options import (
     TrainingOptions,
     no_such_option,
 )
+from genray.rllib.registered import env_values
 
 
 class ApexDQNConfig(AlgorithmConfig):
@@ -27,7 +28,9 @@ class ApexDQNConfig(AlgorithmConfig):
 
     The options of `DQNConfig`'s parts are attributes of this class itself, so that Tune can search
     over each. Only the options of `EnvConfig` are given as a dictionary:
-    `environment(name, env_config={"sticky_actions": 0.25, …})`.
+    `environment(name, env_config={"sticky_actions": 0.25, …})`. The name is that of an Atari game,
+    of an environment registered with Gymnasium or Tune, or `module:attribute`; or it is a class.
+    Keys of `env_config` that are no options of `EnvConfig` are arguments of the environment.
     """
 
     def __init__(self, algo_class: type | None = None):
@@ -121,18 +124,11 @@ class ApexDQNConfig(AlgorithmConfig):
     def to_dqn(self) -> DQNConfig:
         """Return the engine's configuration.
 
-        Raises ConfigError if `env` is not a string, for a value of a wrong type, and for an unknown
-        key of `env_config`.
+        Raises ConfigError if `env` is neither a string nor a class, for a value of a wrong type,
+        and for an unknown key of `env_config`.
         """
-        if not isinstance(self.env, str):
-            raise ConfigError(
-                f"environment({self.env!r}): name an Atari game, e.g. 'ALE/Breakout-v5', or "
-                "module:factory of an "
-                "own environment (see genray/rl/env.py)"
-            )
-        own = ":" in self.env and not self.env.startswith("ale_py:")
         values: dict[str, Any] = {part: {} for part in PARTS}
-        values["env"] = {**self.env_config, "env" if own else "game": self.env}
+        values["env"] = env_values(self.env, self.env_config)
         # RLlib uses None for no clipping and for no seed; genray's values are these.
         absent = {"grad_clip": 0.0, "seed": 0}
         for name, (part, field) in FIELDS.items():

@@ -3,6 +3,7 @@ masks, and the refusals.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar
 
@@ -334,6 +335,48 @@ def test_a_breach_has_one_line_before_a_run_and_during_it(name: str, reason: str
         env.step(np.zeros(2, int))
     with pytest.raises(ConfigError, match=f"--env {HERE}:{name}: {reason}"):
         probe_env(EnvConfig(env=f"{HERE}:{name}"))
+
+
+class Raises(Walk):
+    where = "step"
+
+    def step(self, action):
+        return super().step(action) if self.where != "step" else self._raise()
+
+    def reset(self, **options):
+        return super().reset(**options) if self.where != "reset" else self._raise()
+
+    def close(self):
+        if self.where == "close":
+            self._raise()
+
+    def _raise(self) -> Any:
+        raise KeyError("no such rung\nsecond line")
+
+
+@pytest.mark.parametrize("where", ["reset", "step", "close"])
+def test_an_error_of_the_environment_has_one_line_and_its_traceback_a_file(
+    where: str, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    env = make(f"{HERE}:Raises", 2)
+    monkeypatch.setattr(Raises, "where", where)
+    if where == "close":
+        env.close()
+        line = capsys.readouterr().err.strip()
+    else:
+        if where == "step":
+            env.reset(0)
+        with pytest.raises(RunFault) as fault:
+            env.reset(0) if where == "reset" else env.step(np.zeros(2, int))
+        line = str(fault.value)
+    assert f"Raises: its {where} failed: KeyError: 'no such rung" in line and "\n" not in line
+    [report] = tmp_path.iterdir()
+    assert line.endswith(f"; traceback: {report}")
+    text = report.read_text()
+    assert "in _raise" in text and "second line" in text and report.stat().st_mode & 0o077 == 0
+    with pytest.raises(ConfigError, match="traceback: ") if where != "close" else nullcontext():
+        probe_env(EnvConfig(env=f"{HERE}:Raises"))
 
 
 @pytest.mark.parametrize(
