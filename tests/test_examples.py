@@ -24,6 +24,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 LONGEST = 60  # lines
 PROGRAMS = {
     "local_agent",
+    "masked_environment",
     "onnx_policy",
     "own_environment",
     "ray_agent",
@@ -33,6 +34,7 @@ PROGRAMS = {
     "train_sprites",
     "train_vae",
     "tune_sweep",
+    "vector_environment",
 }
 
 Run = Callable[..., str]
@@ -55,7 +57,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return run
 
 
-def test_examples_are_these_eight_and_short():
+def test_examples_are_these_and_short():
     files = sorted(EXAMPLES.glob("*.py"))
     assert {path.stem for path in files} == PROGRAMS
     table = (EXAMPLES / "README.md").read_text()
@@ -93,6 +95,22 @@ def test_onnx_policy_example(run: Run, tmp_path: Path):
     printed = run("onnx_policy", "policy.onnx", "--episodes", 2)
     scores = [float(each) for each in re.findall(r"episode \d: score (\d+)", printed)]
     assert len(scores) == 2 and f"mean score {sum(scores) / 2:.1f}" in printed
+
+
+@pytest.mark.learn  # as above
+def test_vector_environment_example(run: Run):
+    printed = run("vector_environment", "--steps", 1_600)
+    assert "random actions: vector_environment:Pier: mean" in printed
+    assert "trained agent: vector_environment:Pier: mean" in printed
+    assert "1 left of the pier, at rest: " in printed
+
+
+@pytest.mark.learn  # as above
+def test_masked_environment_example(run: Run):
+    printed = run("masked_environment", "--steps", 1_600)
+    scores = dict(line.split(": ") for line in printed.strip().splitlines())
+    assert scores.keys() == {"random legal actions", "trained agent"}
+    assert all(0.5 < float(score) < 3.6 for score in scores.values())
 
 
 def test_train_vae_example(run: Run, tmp_path: Path):

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import importlib
+import importlib.metadata
 import os
 import re
 import sys
@@ -58,6 +59,7 @@ def load_factory(name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
         if VERSIONED.fullmatch(attribute) and not hasattr(module, attribute):
+            _run_plugins(module_name)
             return _registered(name, attribute)
         factory = getattr(module, attribute)
     except (ImportError, AttributeError) as error:
@@ -69,6 +71,16 @@ def load_factory(name: str) -> Any:
             f"--env {name}: {attribute} cannot be called; it must make an environment"
         )
     return factory
+
+
+def _run_plugins(module_name: str) -> None:
+    """Let a package register its environments by its entry points for Gymnasium, which Gymnasium
+    itself no longer calls.
+    """
+    package = module_name.partition(".")[0]
+    for entry in importlib.metadata.entry_points(group="gymnasium.envs"):
+        if entry.module.partition(".")[0] == package:
+            entry.load()()
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.efficient_presets import bbf, bbf_lite, btr, der, drq_eps, rainbow
 from genray.rl.env import EnvConfig
 from genray.rl.exploration import ExploreConfig
+from genray.rl.gym_presets import acrobot, cartpole, lunar_lander, minatar, minigrid
 from genray.rl.learner import LearnerConfig
 from genray.rl.networks import NetworkConfig
 from genray.rl.replay import ReplayConfig
@@ -188,6 +189,11 @@ PRESETS: dict[str, Callable[[], DQNConfig]] = {
         bbf_lite,
         btr,
         catch,
+        cartpole,
+        acrobot,
+        lunar_lander,
+        minigrid,
+        minatar,
     )
 }
 

@@ -1,0 +1,21 @@
+"""Makes environments of packages that need a wrapper, for `--env genray.rl.gym_envs:NAME`."""
+
+from typing import Any
+
+import gymnasium
+
+from genray.errors import ConfigError
+
+
+def minigrid(name: str = "MiniGrid-Empty-5x5-v0", **options: Any) -> gymnasium.Env:
+    """Make an environment of the package minigrid without its text: the agent's view of 7x7 cells
+    (type, colour, state) and its direction. `options` are passed on to `gymnasium.make`.
+
+    Raises ConfigError without the package.
+    """
+    try:
+        import minigrid as registers  # noqa: F401 - registers its environments
+    except ImportError as error:
+        raise ConfigError("minigrid is missing: pip install minigrid") from error
+    env = gymnasium.make(name, disable_env_checker=True, **options)
+    return gymnasium.wrappers.FilterObservation(env, ["image", "direction"])
