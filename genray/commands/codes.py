@@ -94,6 +94,8 @@ class RetrieveConfig:
     """
     binary: bool = False
     """Convert the codes to bits and search by Hamming distance (semantic hashing)."""
+    pixels: bool = False
+    """For images: below the neighbours by code, show the neighbours by raw pixels."""
     json: Path | None = None
     """neighbours.json, with lite0: the neighbours of each query, with names and distances."""
     save: Path | None = None
@@ -149,7 +151,19 @@ def retrieve(argv: list[str], prog: str) -> int:
     )
     if is_image:
         assert options.out is not None
-        sheet = _neighbours_sheet(query, base, data.classes, rows, distances, metric)
+        labels: list[str] = []
+        if options.pixels:
+            # Each query has two rows on the sheet.
+            by_pixels = CodeIndex(base.all().flatten(1).numpy(), "euclidean").search(
+                query.all().flatten(1).numpy(), rows.shape[1]
+            )
+            rows, distances = (
+                np.stack(pair, axis=1).reshape(-1, rows.shape[1])
+                for pair in zip((rows, distances), by_pixels)
+            )
+            labels = ["by code", "by pixels"] * len(query)
+            query = _rows(query, np.arange(len(query)).repeat(2).tolist())
+        sheet = _neighbours_sheet(query, base, data.classes, rows, distances, metric, labels)
         write_png(options.out, sheet)
     else:
         for name, near, away in zip(query.names, rows, distances):
@@ -158,7 +172,9 @@ def retrieve(argv: list[str], prog: str) -> int:
                 print(f"  {distance:8.3f}  {base.names[row]}")
     # With labels, compare the codes with baselines.
     if base.label is not None and data.test.label is not None:
-        _print_retrieval(base, data.test, codes, test_codes, metric)
+        counts = data.about.get("weighting") == "counts"
+        text_name = "counts" if counts else "tf-idf"
+        _print_retrieval(base, data.test, codes, test_codes, metric, text_name)
     if options.out is not None and is_image:
         print(options.out)
     return 0
@@ -189,9 +205,17 @@ def _retrieve_pictures(folder: Path, queries: list[str], options: RetrieveConfig
 
 
 def _print_retrieval(
-    base: Split, test: Split, codes: np.ndarray, test_codes: np.ndarray, metric: "Metric"
+    base: Split,
+    test: Split,
+    codes: np.ndarray,
+    test_codes: np.ndarray,
+    metric: "Metric",
+    text_name: str,
 ) -> None:
-    """Print the precision and mAP of codes and of baselines; the test rows are the queries."""
+    """Print the precision and mAP of codes and of baselines; the test rows are the queries.
+
+    `text_name`: what the rows of texts are, tf-idf or counts.
+    """
     from genray.gen.evaluation.retrieval import baselines, evaluate_retrieval
 
     assert base.label is not None and test.label is not None
@@ -213,6 +237,7 @@ def _print_retrieval(
         "a code"
     )
     for name, figures in table.items():
+        name = text_name if name == "tf-idf" else name
         print(f"  {name:<14}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items()))
 
 
@@ -223,9 +248,10 @@ def _neighbours_sheet(
     rows: np.ndarray,
     distances: np.ndarray,
     metric: str,
+    labels: Sequence[str] = (),
 ) -> np.ndarray:
     """Draw one row for each query: the marked query, then its neighbours with class and
-    distance.
+    distance. `labels`: how the neighbours of each row were found, if not all by code.
     """
 
     def named(split: Split, row: int) -> str:
@@ -247,11 +273,14 @@ def _neighbours_sheet(
         )
     ]
     about = "class and " if classes and base.label is not None else ""
+    how = "by code and by pixels" if labels else "by code"
     title = (
-        f"Queries (bordered), each with its {rows.shape[1]} nearest by code; below: "
+        f"Queries (bordered), each with its {rows.shape[1]} nearest {how}; below: "
         f"{about}{metric} distance"
     )
-    return draw_sheet(tiles, title=title)
+    if labels and metric != "euclidean":
+        title += " (by pixels: euclidean)"
+    return draw_sheet(tiles, labels, title)
 
 
 def refuse_positions(folder: Path, config: dict[str, Any]) -> None:

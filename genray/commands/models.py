@@ -82,16 +82,17 @@ def own_data(config: dict[str, Any], data: str) -> Data:
     """Load the data that a model was trained on, or `data` converted to the model's form.
 
     The training data have the same splits and scale as in training. Of the options of the training
-    data, only `words` and `data_folder` also apply to `data`. A message on stderr reports a
-    conversion. A warning reports that files or classes of the training data were added or removed
-    since training, because the test rows may then have been training rows. Raises ConfigError for
-    texts with an image model, images with a text model, or rows of another shape.
+    data, only `words`, `weighting` and `data_folder` also apply to `data`. A message on stderr
+    reports a conversion. A warning reports that files or classes of the training data were added or
+    removed since training, because the test rows may then have been training rows. Raises
+    ConfigError for texts with an image model, images with a text model, or rows of another shape.
     """
     about = config["data"]
     stored = replace(from_dict(DataConfig, about["options"], "data."), augment=())
     wanted, like = stored, cast(Any, None)
     if data and DATA.absolute(data) != DATA.absolute(stored.data):
-        wanted = DataConfig(data=data, words=stored.words, data_folder=stored.data_folder)
+        kept = {name: getattr(stored, name) for name in ("words", "weighting", "data_folder")}
+        wanted = DataConfig(data=data, **kept)
         wanted.validate()
         forms = ("texts, e.g. docs", "images, e.g. digits")
         takes = forms[len(config["shape"]) == 3]

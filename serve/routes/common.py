@@ -130,7 +130,7 @@ def for_model(picture: Picture, predictor: Predictor) -> np.ndarray:
 def text_row(predictor: Predictor, content: bytes) -> tuple[np.ndarray, list[str]]:
     """Convert a text to the input of a text model.
 
-    Returns (TF-IDF weights float32 [1, V], the words of the text that the model knows). Raises
+    Returns (the bag of words float32 [1, V], the words of the text that the model knows). Raises
     BadRequest if the text has none of these words, or the model does not name its words.
     """
     from genray.gen.data.text import vectorize
@@ -142,7 +142,8 @@ def text_row(predictor: Predictor, content: bytes) -> tuple[np.ndarray, list[str
             f"model {predictor.name!r}: config.json does not name the words of its vocabulary",
             param="model",
         )
-    row_1V = vectorize([content[:100_000].decode("utf-8", "replace")], idf)
+    weighting = data.get("options", {}).get("weighting", "tf-idf")
+    row_1V = vectorize([content[:100_000].decode("utf-8", "replace")], idf, weighting)
     words = [word for word, weight in zip(idf, row_1V[0]) if weight > 0]
     if not words:
         some = ", ".join(list(idf)[:: max(1, len(idf) // 6)][:6])

@@ -65,6 +65,13 @@ def test_neighbours_sheet_marks_every_query():
     assert 2 * border <= marked(sheet) < 2.2 * border  # and the captions of the queries
 
 
+def test_neighbours_sheet_labels_rows_by_code_and_by_pixels():
+    rows, distances = np.array([[0, 1], [2, 3]]), np.array([[0.1, 0.2], [0.3, 0.4]])
+    both = split(2, [0, 1]), split(4, [0, 0, 1, 1]), ("a", "b"), rows, distances, "euclidean"
+    plain, labelled = _neighbours_sheet(*both), _neighbours_sheet(*both, ["by code", "by pixels"])
+    assert marked(labelled) == marked(plain) and not np.array_equal(labelled, plain)
+
+
 def test_anomalies_sheet_marks_the_class_without():
     border = (LEAST_SIDE + 6) ** 2 - LEAST_SIDE**2
     errors = [np.arange(30) / 100, np.array([0.5, 0.0, 0.6])]

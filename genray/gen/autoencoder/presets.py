@@ -174,6 +174,24 @@ def retrieval_mnist5k() -> AEConfig:
     )
 
 
+def retrieval_cifar10() -> AEConfig:
+    """Configure a convolutional autoencoder of CIFAR-10 with codes of 256 numbers for search.
+
+    The feature maps have 32x32, 16x16 and 8x8 pixels, with 32, 64 and 128 channels; the code is
+    256 of 3,072 numbers. Without a GPU, training takes too long.
+    [Krizhevsky 2011, https://www.cs.toronto.edu/~hinton/absps/esann-deep-final.pdf, with
+    convolutions instead of dense layers, and real codes instead of bits]
+    """
+    return AEConfig(
+        data=DataConfig(data="cifar10"),
+        fit=FitConfig(epochs=30, batch_size=128),
+        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine"),
+        model=AEModelConfig(
+            kind="conv", code=256, widths=(32, 64, 128), corruption="none", batch_norm=True
+        ),
+    )
+
+
 def text_docs() -> AEConfig:
     """Configure an autoencoder of bags of words, with codes of 128 numbers.
 
@@ -192,6 +210,20 @@ def text_docs() -> AEConfig:
             output="linear",
             reconstruction="cosine",
         ),
+    )
+
+
+def map_docs() -> AEConfig:
+    """Configure an autoencoder of bags of words with codes of 2 numbers, for a map by topic.
+
+    The network is deep, because no layer of two units could separate 30 topics by itself. Half of
+    the words are masked.
+    [Hinton 2006, https://doi.org/10.1126/science.1127647, with a cosine instead of a softmax]
+    """
+    config = text_docs()
+    return replace(
+        config,
+        model=replace(config.model, code=2, widths=(256, 64), code_activation="linear"),
     )
 
 

@@ -29,6 +29,10 @@ class DataConfig:
     """Size of the vocabulary of texts, which consists of the most frequent words of the training
     rows.
     """
+    weighting: Literal["tf-idf", "counts"] = "tf-idf"
+    """What a text's row contains. counts: how often each word occurs in the text; tf-idf: words
+    that few texts contain count more. Rows have length 1.
+    """
     validation: float = bounded(0.1, min=0, below=1, example=0.1)
     """Share of the training rows that becomes the validation split (early stopping, sweeps)."""
     without: str = ""

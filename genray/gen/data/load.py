@@ -17,8 +17,8 @@
 | folder-text:PATH | any text files; subfolders are the classes | a fifth | its owner's |
 
 The values of images are scaled to the range that the caller gives (default 0..1). Texts become
-TF-IDF vectors with values in 0..1. No split depends on a run's seed, so that all runs have the same
-test rows.
+bags of words (TF-IDF or counts) with values in 0..1. No split depends on a run's seed, so that all
+runs have the same test rows.
 
 Shapes: N rows, C channels, H height, W width.
 """
@@ -68,7 +68,12 @@ def load_data(
             f"{low:g}..{high:g}; choose images",
         )
         data = text.load_text(
-            path, config.words, config.validation, sources.data_folder(config.data_folder), idf
+            path,
+            config.words,
+            config.validation,
+            sources.data_folder(config.data_folder),
+            idf,
+            config.weighting,
         )
     else:
         data = _cut_images(

@@ -12,7 +12,7 @@ import sysconfig
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from genray.gen.data.splits import labels_of, split_rows
 from genray.gen.data.types import TEST_SHARE, Data, Split
 from genray.runs.files import writing_file
 
+Weighting = Literal["tf-idf", "counts"]
+"""How a bag of words weights its words."""
 MODULES = 30
 """Largest number of modules whose docstrings are used."""
 LEAST_DOCSTRINGS = 40
@@ -53,12 +55,15 @@ def load_text(
     validation: float,
     cache: Path | None = None,
     idf: dict[str, float] | None = None,
+    weighting: Weighting = "tf-idf",
 ) -> Data:
-    """Load the texts below `path` as TF-IDF rows, or the data set `docs` if `path` is empty.
+    """Load the texts below `path` as bags of words, or the data set `docs` if `path` is empty.
 
     Rows are float32 [N, V] ≥ 0 with length 1, or all 0 for a text without a word of the vocabulary.
-    The term frequency (TF) of a word in a text is 1 + ln(count), or 0 for count 0. The inverse
-    document frequency (IDF) is 1 + ln((1 + n) / (1 + d)), where d of the n training texts contain
+    With the weighting "counts" they are in proportion to the counts of the words. With "tf-idf"
+    they are in proportion to the product of two factors. The term frequency (TF) of a word in a
+    text is 1 + ln(count), or 0 for count 0. The inverse document frequency (IDF) is
+    1 + ln((1 + n) / (1 + d)), where d of the n training texts contain
     the word. English stop words are ignored.
 
     `words`: size of the vocabulary. `validation`: share of the training rows that becomes the
@@ -85,7 +90,7 @@ def load_text(
     )
 
     def split(rows: np.ndarray) -> Split:
-        values = torch.from_numpy(vectorize([source.texts[row] for row in rows], known))
+        values = torch.from_numpy(vectorize([source.texts[row] for row in rows], known, weighting))
         label = None if source.label is None else torch.from_numpy(source.label[rows])
         return Split(values, label, 0.0, 1.0, tuple(source.titles[row] for row in rows))
 
@@ -96,6 +101,8 @@ def load_text(
         "give texts on the subjects of the training texts",
     )
     about = {**source.about, "split": "a random fifth is the test split", "idf": known}
+    if weighting != "tf-idf":
+        about["weighting"] = weighting
     return Data(source.name, parts[0], parts[1], parts[2], source.classes, source.licence, about)
 
 
@@ -119,10 +126,12 @@ def fit_vocabulary(texts: list[str], words: int) -> dict[str, float]:
     )
 
 
-def vectorize(texts: list[str], idf: dict[str, float]) -> np.ndarray:
-    """Return a TF-IDF row for each text, float32 [N, V], of length 1 or 0.
+def vectorize(
+    texts: list[str], idf: dict[str, float], weighting: Weighting = "tf-idf"
+) -> np.ndarray:
+    """Return a bag of words for each text, float32 [N, V], of length 1 or 0.
 
-    `idf`: the vocabulary, the inverse document frequency by word.
+    `idf`: the vocabulary, the inverse document frequency by word; "counts" uses its words only.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -130,10 +139,13 @@ def vectorize(texts: list[str], idf: dict[str, float]) -> np.ndarray:
         vocabulary={word: column for column, word in enumerate(idf)}, stop_words="english"
     )
     count_NV = vectorizer.transform(texts).toarray().astype(np.float64)
-    tf_NV = np.log(count_NV, where=count_NV > 0, out=np.full_like(count_NV, -1.0)) + 1
-    tfidf_NV = tf_NV * np.array(list(idf.values()))
-    length_N1 = np.linalg.norm(tfidf_NV, axis=1, keepdims=True)
-    return (tfidf_NV / np.where(length_N1 > 0, length_N1, 1)).astype(np.float32)
+    if weighting == "counts":
+        weight_NV = count_NV
+    else:
+        tf_NV = np.log(count_NV, where=count_NV > 0, out=np.full_like(count_NV, -1.0)) + 1
+        weight_NV = tf_NV * np.array(list(idf.values()))
+    length_N1 = np.linalg.norm(weight_NV, axis=1, keepdims=True)
+    return (weight_NV / np.where(length_N1 > 0, length_N1, 1)).astype(np.float32)
 
 
 def cached_docstrings(folder: Path) -> Texts:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
@@ -71,6 +72,7 @@ def write_cifar10(folder: Path, crops: np.ndarray, monkeypatch: pytest.MonkeyPat
     [
         ("gan --preset dcgan_svhn", write_svhn),
         ("classifier --preset classifier_cifar10", write_cifar10),
+        ("ae --preset retrieval_cifar10", write_cifar10),
     ],
 )
 def test_presets_train_on_files_of_the_published_format(
@@ -91,6 +93,16 @@ def test_presets_train_on_files_of_the_published_format(
     assert cli.main([*command, "--steps", "2", "--out", str(run)]) == 0
     config = json.loads((run / "model" / "config.json").read_text())
     assert config["data"]["name"] == words.split("_")[-1]
+    if "retrieval" in words:
+        sheet = tmp_path / "neighbours.png"
+        line = ["retrieve", str(run), "0", "1", "2", "--pixels", "--neighbours", "4"]
+        capsys.readouterr()
+        assert cli.main([*line, "--out", str(sheet)]) == 0
+        table = capsys.readouterr().out
+        assert all(name in table for name in ("these codes", "raw", "pca-", "precision_at_10"))
+        with Image.open(sheet) as image:
+            # Two rows for each of the three queries, of 64 pixels and a caption
+            assert image.height > 6 * 64 and image.width > 5 * 64
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite(list(lines[0].values())).all()
     # A file with another hash is refused, and nothing can be downloaded.

@@ -51,6 +51,29 @@ def test_fit_vocabulary_uses_only_training_rows():
     assert values[1].tolist() == [0, 0] and values[2].tolist() == [1, 0]
 
 
+def test_vectorize_counts_are_how_often_each_word_occurs():
+    idf = {"apple": 2.0, "pie": 3.0, "red": 1.0}
+    values = text.vectorize(["red red the red pie apple", "plum", "pie"], idf, "counts")
+    np.testing.assert_allclose(values[0], np.array([1, 1, 3]) / np.sqrt(11), rtol=1e-6)
+    assert values[1:].tolist() == [[0, 0, 0], [0, 1, 0]]
+
+
+def test_load_data_with_counts_has_the_words_of_tf_idf(docs, tmp_path):
+    counts = load_data(
+        DataConfig(data="docs", words=500, weighting="counts", data_folder=str(tmp_path))
+    )
+    assert list(counts.about["idf"]) == list(docs.about["idf"])
+    assert counts.about["weighting"] == "counts" and "weighting" not in docs.about
+    for mine, theirs in zip(counts.test.values, docs.test.values):
+        assert torch.equal(mine > 0, theirs > 0)
+    assert not torch.allclose(counts.test.values, docs.test.values)
+    # A text's smallest weight is a word that occurs once (or as often as all others): the others
+    # are whole multiples in nearly all texts.
+    row = counts.test.values[counts.test.values.norm(dim=1) > 0]
+    ratio = row / torch.where(row > 0, row, 9.0).min(1, keepdim=True).values
+    assert ((ratio - ratio.round()).abs() < 1e-4).float().mean() > 0.99
+
+
 def test_cached_docstrings_reads_the_library_once(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdlib_module_names", {"inspect", "logging"})
     cache = tmp_path / "data"
