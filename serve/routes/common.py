@@ -136,7 +136,8 @@ def text_row(predictor: Predictor, content: bytes) -> tuple[np.ndarray, list[str
     from genray.gen.data.text import vectorize
 
     data = predictor.config.get("data")
-    idf = data.get("recipe", {}).get("idf") if isinstance(data, dict) else None
+    data = data if isinstance(data, dict) else {}
+    idf = data.get("recipe", {}).get("idf")
     if not idf:
         raise BadRequest(
             f"model {predictor.name!r}: config.json does not name the words of its vocabulary",
