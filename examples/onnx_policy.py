@@ -1,6 +1,6 @@
 """Play CartPole with an exported policy, without genray and without PyTorch.
 
-    genray train dqn --env CartPole-v1 --local --out runs/cartpole
+    genray train dqn --preset cartpole --local --out runs/cartpole
     genray export runs/cartpole --out policy.onnx
     python examples/onnx_policy.py policy.onnx
 
