@@ -64,6 +64,8 @@ FIXED = (
     "env.env_config",
     "env.full_action_space",
     "env.frame_skip",
+    "env.crop_top",
+    "env.crop_bottom",
     "env.stack",
     "env.stack_start",
     "env.sticky_actions",

@@ -17,13 +17,14 @@ attribute is a `gymnasium.Env` class, a function that returns an instance of one
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from genray.bounds import bounded, check_bounds
-from genray.errors import ConfigError
+from genray.errors import ConfigError, require
 from genray.rl.env_checks import CheckedEnv as CheckedEnv
 from genray.rl.env_checks import CheckedSavingEnv, brief, broken
 from genray.rl.env_checks import check_env as check_env
@@ -33,6 +34,9 @@ from genray.rl.env_protocol import FrameVectorEnv as FrameVectorEnv
 from genray.rl.env_protocol import SavesState as SavesState
 from genray.rl.env_protocol import Step as Step
 from genray.rl.games import resolve_game
+
+SCREEN, FRAME = (210, 160), (84, 84)
+"""Height and width of Atari's screen, and of the frames that an agent gets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,12 @@ class EnvConfig:
     """Emulator frames per agent step. The observed frame is the maximum of the last two."""
     full_action_space: bool = False
     """Use all 18 joystick actions instead of the game's own minimal set."""
+    crop_top: int = bounded(0, min=0, max=126, example=34)
+    """Rows of Atari's screen, of 210, that are cut from the top before resizing to 84x84, such as
+    the line with the score.
+    """
+    crop_bottom: int = bounded(0, min=0, max=126, example=16)
+    """Rows of Atari's screen that are cut from the bottom before resizing."""
     stack: int = bounded(4, min=1, max=16, example=4)
     """Frames in one observation."""
     stack_start: Literal["blank", "repeat", "wait"] = "blank"
@@ -75,7 +85,18 @@ class EnvConfig:
     def validate(self) -> None:
         """Raise ConfigError for an unknown game or an invalid option."""
         check_bounds(self)
-        options = self.env_options
+        options, cropped = self.env_options, self.crop_top + self.crop_bottom
+        for name in ("crop_top", "crop_bottom"):
+            require(
+                not (self.env and getattr(self, name)),
+                f"--{name.replace('_', '-')} {getattr(self, name)}: only for Atari games, and not "
+                "with --env; leave it out",
+            )
+        require(
+            cropped <= SCREEN[0] - FRAME[0],
+            f"--crop-top {self.crop_top} --crop-bottom {self.crop_bottom}: leave fewer than "
+            f"{FRAME[0]} of {SCREEN[0]} rows; cut at most {SCREEN[0] - FRAME[0]}",
+        )
         if self.env:
             load_factory(self.env)
         elif options:
@@ -111,7 +132,8 @@ class EnvConfig:
 
 class AtariLanes:
     """Plays Atari in ALE's C++ vector environment with DQN's preprocessing: grey frames of 84x84
-    pixels, frame skip, and the maximum of the last two frames.
+    pixels, frame skip, and the maximum of the last two frames. With `crop_top` or `crop_bottom`,
+    rows of the screen are cut before it is resized.
 
     Frames are returned without stacking. Collectors stack them, and the replay stores each frame
     once.
@@ -135,6 +157,14 @@ class AtariLanes:
     ):
         from ale_py.vector_env import AtariVectorEnv
 
+        # ALE resizes, unless rows are cut before.
+        cropped = (config.crop_top > 0 or config.crop_bottom > 0) and not color
+        height, width = SCREEN if color or cropped else FRAME
+        self._crop: Callable[[np.ndarray], np.ndarray] = np.copy
+        if cropped:
+            from genray.rl.crop import Crop  # imports Numba, which takes a second
+
+            self._crop = Crop(*SCREEN, config.crop_top, config.crop_bottom, FRAME)
         self._env = AtariVectorEnv(
             resolve_game(config.game),
             num_lanes,
@@ -149,20 +179,20 @@ class AtariLanes:
             reward_clipping=False,  # clipped rewards would not add up to the game's score
             # True would end the episode at each lost life; `step` finds lost lives from `lives`.
             episodic_life=False,
-            img_height=210 if color else 84,
-            img_width=160 if color else 84,
+            img_height=height,
+            img_width=width,
             grayscale=not color,
         )
         self.num_lanes = num_lanes
         self.num_actions = int(cast(Any, self._env.single_action_space).n)
-        self.frame_shape = (84, 84)
+        self.frame_shape = FRAME
         self._lives_E = np.zeros(num_lanes, np.int64)
 
     def reset(self, seed: int) -> np.ndarray:
         obs: Any
         obs, info = self._env.reset(seed=seed)
         self._lives_E = info["lives"].copy()
-        return obs[:, 0].copy()
+        return self._crop(obs[:, 0])
 
     def step(self, action_E: np.ndarray) -> Step:
         obs, reward_E, terminated_E, truncated_E, info = self._env.step(
@@ -173,7 +203,7 @@ class AtariLanes:
         self._lives_E = info["lives"].copy()
         # ALE's arrays are views; without copies, they would keep ALE's observation buffer alive.
         return Step(
-            obs[:, 0].copy(),
+            self._crop(obs[:, 0]),
             reward_E.astype(np.float32),
             terminated_E.copy(),
             truncated_E.copy(),
