@@ -89,6 +89,8 @@ class TrainingOptions(TypedDict, total=False):
     importance_weighting: bool
     shift: int
     intensity: float
+    prediction_steps: int
+    prediction_weight: float
     reset_every: int
     reset_keep: float
     # genray.rl.replay_config.ReplayConfig
