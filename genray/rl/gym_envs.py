@@ -19,3 +19,15 @@ def minigrid(name: str = "MiniGrid-Empty-5x5-v0", **options: Any) -> gymnasium.E
         raise ConfigError("minigrid is missing: pip install minigrid") from error
     env = gymnasium.make(name, disable_env_checker=True, **options)
     return gymnasium.wrappers.FilterObservation(env, ["image", "direction"])
+
+
+def minatar(game: str = "breakout", **options: Any) -> gymnasium.Env:
+    """Make a game of the package MinAtar with its minimal set of actions. `options` are passed on.
+
+    Raises ConfigError without the package.
+    """
+    try:
+        from minatar.gym import BaseEnv
+    except ImportError as error:
+        raise ConfigError("MinAtar is missing: pip install MinAtar") from error
+    return BaseEnv(game=game, use_minimal_action_set=True, **options)

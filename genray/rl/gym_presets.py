@@ -93,15 +93,15 @@ def minigrid() -> DQNConfig:
 
 def minatar() -> DQNConfig:
     """MinAtar's Breakout, of the package MinAtar: 500,000 frames of 10x10 pixels. Another game:
-    --env minatar:MinAtar/Asterix-v1.
+    --env-config '{"game": "asterix"}'.
 
-    The network is the one of the paper, a convolution and a fully connected layer, with more
-    channels. [Young 2019, https://arxiv.org/abs/1903.03176]
+    Three 3x3 convolutions of 16 channels and a fully connected layer; the paper has one such
+    convolution. [Young 2019, https://arxiv.org/abs/1903.03176]
     """
     base = cartpole()
     return replace(
         base,
-        env=EnvConfig(env="minatar:MinAtar/Breakout-v1", stack=1),
+        env=EnvConfig(env="genray.rl.gym_envs:minatar", stack=1),
         network=NetworkConfig(channels=(16, 16, 16), hidden=128),
         replay=replace(base.replay, capacity=100_000, min_size=5_000, beta_anneal_updates=60_000),
         learner=replace(base.learner, learning_rate=5e-4, learning_rate_fall=(30_000, 60_000)),
