@@ -5,6 +5,7 @@ masks, and the refusals.
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import gymnasium
@@ -14,6 +15,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from genray.errors import ConfigError, RunFault
+from genray.rl import presets
 from genray.rl.catch import Catch
 from genray.rl.engine import probe_env
 from genray.rl.env import EnvConfig, SavesState, check_env, load_factory, make_env
@@ -420,3 +422,14 @@ def test_a_factory_that_gives_no_environment_is_refused():
 
 def no_environment() -> dict[str, int]:
     return {}
+
+
+@pytest.mark.parametrize("name", ["minigrid", "minatar"])
+def test_presets_of_packages_work_or_name_the_package(name: str):
+    config = presets.preset(name)
+    config.validate()
+    if find_spec(name) is None:
+        with pytest.raises(ConfigError, match=f"^preset {name}: needs a package: pip install"):
+            probe_env(config.env)
+    else:
+        assert observation_of(make_env(config.env, 1)).has_image  # type: ignore[union-attr]
