@@ -1,11 +1,13 @@
 """Sprite models of seven games: the tokenizer, characters, near-copies and speed. `python -m
 tests.bench.bench_sprites [--games road_runner,seaquest] [--seeds 0,1,2] [--folder DIR] [--quick]`
 
-Records 4,000 screens of each game (held-out screens are from episodes of their own), trains the
-preset `sprites` on one core, and compares 1,024 samples with the held-out screens, by detectors
-that know nothing of the tokenizer (sprite_detectors.py). Settings were chosen on Road Runner and
-Seaquest. About two minutes of one core for a game and a seed; `--quick` trains 60 steps. With
-`--folder`, recorded screens and figures are kept there, and an interrupted run goes on.
+Records 4,000 screens of each game, trains the preset `sprites` on 3,200 of them on one core, and
+compares 1,024 samples with 2,000 real screens of other seeds, by detectors that know nothing of the
+tokenizer (sprite_detectors.py). Near-copies are compared with those of the 800 held-out screens.
+Settings were chosen on Road Runner and Seaquest. About two minutes of one core for a game and a
+seed; `--quick` trains 60 steps. With `--folder`, recorded screens, models and figures are kept
+there, and an interrupted run goes on. All seeds of a game share its screens; the rounds go through
+the games, one seed at a time.
 """
 
 import argparse
@@ -28,12 +30,16 @@ from genray.gen.sprites.copies import COPY, TrainingScreens
 from genray.gen.sprites.model import SpriteModel
 from genray.gen.sprites.task import SpriteTask
 from genray.gen.sprites.tokens import learn_language
+from genray.gen.training.run import save_export
 from genray.runs.files import write_whole
 from tests.bench.common import describe_machine, last_json_line, print_table
 from tests.bench.sprite_detectors import DETECTORS, rates
 
 FREQUENT = 0.05
-"""Characters on at least this share of the held-out screens are compared."""
+"""Characters on at least this share of the real screens are compared."""
+REAL_SEED = 1000
+"""Seed of the real screens. Neighbouring ones are twice as far apart as those of the training, so
+that 2,000 screens show as much play as 4,000."""
 
 
 def tokenizer(game: str, screens: Screens) -> dict[str, Any]:
@@ -59,8 +65,27 @@ def tokenizer(game: str, screens: Screens) -> dict[str, Any]:
     }
 
 
-def generator(game: str, file: Path, screens: Screens, steps: int, seed: int) -> dict[str, Any]:
-    """Train a model, and compare its samples with the held-out screens."""
+def real_rates(game: str, screens: Screens, real: Screens) -> dict[str, dict[str, float]]:
+    """Return each character's share of the real screens, and of those that were recorded."""
+    return {
+        name: shares(game, rows, palette_P3)
+        for name, rows, palette_P3 in (
+            ("real", real.indices_NHW, real.palette_P3),
+            ("train", screens.indices_NHW[~screens.held_out_N], screens.palette_P3),
+            ("held_out", screens.indices_NHW[screens.held_out_N], screens.palette_P3),
+        )
+    }
+
+
+def shares(game: str, screens_NHW: np.ndarray, palette_P3: np.ndarray) -> dict[str, float]:
+    """Return the share of the screens that show each character."""
+    return {name: share for name, (share, _) in rates(game, screens_NHW, palette_P3).items()}
+
+
+def generator(
+    game: str, file: Path, screens: Screens, steps: int, seed: int, folder: Path
+) -> dict[str, Any]:
+    """Train a model, save it in `folder`, and find the characters on its samples."""
     preset = sprites()
     config = replace(
         preset,
@@ -71,10 +96,12 @@ def generator(game: str, file: Path, screens: Screens, steps: int, seed: int) ->
     fit = open_fit("sprites", config)
     for _ in fit:
         pass
-    found = fit.test()  # also corrects the shares of the groups
+    found = fit.test()  # also corrects the shares of the groups and of the characters
     trained = time.process_time()
+    save_export(folder, fit, found)
     assert isinstance(fit.task, SpriteTask)
     model: SpriteModel = fit.task.model.eval()
+    start_draw = time.process_time()
     samples = np.concatenate(list(model.draw_screens(1024, seed)))
     drawn = time.process_time()
     for number in range(16):
@@ -85,20 +112,16 @@ def generator(game: str, file: Path, screens: Screens, steps: int, seed: int) ->
     rgb = torch.from_numpy(screens.palette_P3[screens.indices_NHW]).permute(0, 3, 1, 2)
     own = np.concatenate([model.indices(part.float() / 255) for part in rgb.split(256)])
     train, test = own[~screens.held_out_N], own[screens.held_out_N]
-    shares = {
-        name: {each: share for each, (share, _) in rates(game, rows, palette_P3).items()}
-        for name, rows in (("real", test), ("train", train), ("made", samples))
-    }
     copies = TrainingScreens(model.language, train)
     return {
         "train_s": trained - start,
-        "samples_per_s": 1024 / (drawn - trained),
+        "samples_per_s": 1024 / (drawn - start_draw),
         "single_per_s": 16 / (single - drawn),
         "copies": float((copies.nearest(samples)[1] >= COPY).mean()),
         "copies_held_out": float((copies.nearest(test)[1] >= COPY).mean()),
         "steps": fit.step,
         "nats": found["loss"],
-        **shares,
+        "made": shares(game, samples, palette_P3),
     }
 
 
@@ -115,38 +138,49 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / ("quick.json" if options.quick else "figures.json")
         figures: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-        for game in options.games.split(","):
-            file = folder / f"screens-{game}.safetensors"
-            if file.exists():
-                screens = read_screens(file)
-            else:
-                _, screens = collect_screens(ScreensConfig(game=game, frames=4000, out=file))
-            found = figures.setdefault(game, {"seeds": {}})
-            if "tokenizer" not in found:
-                found["tokenizer"] = tokenizer(game, screens)
-            for seed in options.seeds.split(","):
+        games = options.games.split(",")
+        for seed in options.seeds.split(","):
+            for game in games:
+                file = folder / f"screens-{game}.safetensors"
+                screens = recorded(file, game, 4000, 0, 4)
+                found = figures.setdefault(game, {"seeds": {}})
+                if "tokenizer" not in found:
+                    real = recorded(folder / f"real-{game}.safetensors", game, 2000, REAL_SEED, 8)
+                    found |= {"tokenizer": tokenizer(game, screens)}
+                    found |= real_rates(game, screens, real)
                 if seed not in found["seeds"]:
                     steps = 60 if options.quick else 450
-                    found["seeds"][seed] = generator(game, file, screens, steps, int(seed))
+                    model = folder / f"{'quick' if options.quick else 'model'}-{game}-{seed}"
+                    found["seeds"][seed] = generator(game, file, screens, steps, int(seed), model)
                     write_whole(kept, json.dumps(figures, indent=1).encode())
-            compare(game, list(found["seeds"].values()))
+        for game in games:
+            compare(game, figures[game])
     print(describe_machine())
     last_json_line(figures)
 
 
-def compare(game: str, seeds: list[dict[str, Any]]) -> None:
-    """Print a character's share of held-out screens, and of the screens that each seed drew."""
-    real = seeds[0]["real"]
+def recorded(file: Path, game: str, frames: int, seed: int, every: int) -> Screens:
+    """Read the screens of a file, or record them."""
+    if not file.exists():
+        collect_screens(ScreensConfig(game=game, frames=frames, seed=seed, every=every, out=file))
+    return read_screens(file)
+
+
+def compare(game: str, figures: dict[str, Any]) -> None:
+    """Print a character's share of real screens, and of the screens that each seed drew."""
+    seeds = list(figures["seeds"].values())
     rows = []
-    for name, share in real.items():
+    for name, share in figures["real"].items():
         if share >= FREQUENT:
             made = [found["made"][name] for found in seeds]
-            train = seeds[0]["train"][name]
+            train = figures["train"][name]
             rows.append(
-                [name, f"{share:.3f}", f"{train:.3f}", " ".join(f"{each:.3f}" for each in made),
-                 f"{np.mean(made) / share:.2f}", f"{np.mean(made) / train:.2f}"]
+                [name, f"{share:.3f}", f"{train:.3f}", f"{figures['held_out'][name]:.3f}",
+                 " ".join(f"{each:.3f}" for each in made), f"{np.mean(made) / share:.2f}",
+                 f"{np.mean(made) / train:.2f}"]
             )  # fmt: skip
-    print_table(game, ["character", "held out", "training", "drawn", "ratio", "to training"], rows)
+    head = ["character", "real", "training", "held out", "drawn", "ratio", "to training"]
+    print_table(game, head, rows)
     copies = " ".join(f"{found['copies']:.3f}" for found in seeds)
     seconds = " ".join(f"{found['train_s']:.0f}" for found in seeds)
     print(f"near-copies {copies}, held out {seeds[0]['copies_held_out']:.3f}; CPU-s {seconds}\n")

@@ -3,8 +3,10 @@
 Shapes: B batch, T tokens, H height and W width of the screen, P colours, V shapes.
 """
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from genray.gen.generative import GenerativeModel, draw_prior
+from genray.gen.sprites.acceptance import CANDIDATES, Statistics, class_of, num_statistics
 from genray.gen.sprites.components import TRANSPARENT
 from genray.gen.sprites.config import SpriteModelConfig
 from genray.gen.sprites.network import FIELDS, GROUP, SHAPE, Sizes, SpriteTransformer, X, Y
@@ -26,6 +29,9 @@ CANVAS = 32
 NEAR = 2
 """A generated shape is at most this many pixels from a row and from a column in which it was seen
 in training."""
+AHEAD = 4
+"""If fewer screens than this are wanted, several candidates are drawn at once for each. One
+sequence takes about as long as four."""
 
 
 class SpriteModel(GenerativeModel):
@@ -71,8 +77,18 @@ class SpriteModel(GenerativeModel):
         self.seen_x = _buffer(self, "seen_x", (sizes.shapes, sizes.width), torch.bool)
         self.group_bias = _buffer(self, "group_bias", (sizes.groups + 1,), torch.float32)
         self.most_alike = _buffer(self, "most_alike", (sizes.shapes,), torch.int64)
+        # Weights and limit of acceptance.py; with zeros, every drawn screen is accepted.
+        statistics = num_statistics(sizes.groups)
+        self.accept_weight = _buffer(self, "accept_weight", (statistics,), torch.float32)
+        self.accept_limit = _buffer(self, "accept_limit", (1,), torch.float32)
         self._language: Language | None = None
         self._nearest: NearestColour | None = None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # A model of an earlier version accepts every screen.
+        for name in ("accept_weight", "accept_limit"):
+            state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # -- the language -----------------------------------------------------------------------------
 
@@ -173,8 +189,13 @@ class SpriteModel(GenerativeModel):
 
     # -- generation -------------------------------------------------------------------------------
 
-    def tokens_of(self, chance_BT5: Tensor) -> Tensor:
-        """Return the tokens of numbers in [0, 1), int64 [B, T, 5] with padding.
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Computes what acceptance depends on."""
+        return Statistics(self.language.vocabulary.shapes, self.language.runs, self.sizes.groups)
+
+    def drawn_tokens(self, chance_BT5: Tensor) -> list[list[Token]]:
+        """Return the tokens of numbers in [0, 1), one sequence for each row, none rejected.
 
         Tokens beyond `most_alike` are left out: a screen of a game with one hero has one hero.
         """
@@ -185,14 +206,51 @@ class SpriteModel(GenerativeModel):
         shapes, most_V = self.language.vocabulary.shapes, self.most_alike.tolist()
         kept: list[list[Token]] = []
         for row in drawn_BT5.tolist():
-            count: Counter[tuple[int, int]] = Counter()
+            count: Counter[int] = Counter()
             kept.append([])
             for token in (Token(*each) for each in row if each[GROUP] != self.network.end):
-                alike = _class(shapes[token.shape])
+                alike = class_of(shapes[token.shape])
                 count[alike] += 1
                 if count[alike] <= most_V[token.shape]:
                     kept[-1].append(token)
-        return self.pad(kept)
+        return kept
+
+    def tokens_of(self, chance_BT5: Tensor) -> Tensor:
+        """Return the tokens of numbers in [0, 1), int64 [B, T, 5] with padding.
+
+        A screen that is rejected (see acceptance.py) is drawn again. The numbers of a row are the
+        seed of the random numbers for its further candidates, so a row's tokens do not depend on
+        the other rows.
+        """
+        if not self.accept_weight.any():
+            return self.pad(self.drawn_tokens(chance_BT5))
+        weight_F = self.accept_weight.cpu().numpy()
+        number_BK = chance_BT5.flatten(1).cpu().numpy()
+        width = number_BK.shape[1]
+        random = [np.random.default_rng(zlib.crc32(row.tobytes())) for row in number_BK]
+        found: dict[int, list[Token]] = {}
+        left, done = list(range(len(random))), 0
+        while left:
+            # Draw candidates for the rows without an accepted one.
+            count = min(CANDIDATES - done, max(1, AHEAD // len(left)))
+            fresh = [random[row].random((count, width + 1), np.float32) for row in left]
+            if not done:
+                for numbers, row in zip(fresh, left):
+                    numbers[0, :-1] = number_BK[row]
+            done += count
+            fresh_AK = torch.from_numpy(np.concatenate(fresh)).to(chance_BT5.device)
+            drawn = self.drawn_tokens(fresh_AK[:, :-1].view(-1, *chance_BT5.shape[1:]))
+            statistics_AF = self.statistics.of(pad_tokens(drawn, self.network.end).numpy())
+            score_A = statistics_AF @ weight_F - float(self.accept_limit)
+            accepted_A = fresh_AK[:, -1].cpu().numpy() < np.exp(np.minimum(0, score_A))
+            # Take the first accepted candidate, or the last one of all.
+            for at, row in enumerate(left):
+                accepted = np.flatnonzero(accepted_A[at * count : (at + 1) * count])
+                if len(accepted) or done == CANDIDATES:
+                    first = accepted[0] if len(accepted) else count - 1
+                    found[row] = drawn[at * count + first]
+            left = [row for row in left if row not in found]
+        return self.pad([found[row] for row in range(len(random))])
 
     def draw_screens(self, num: int, seed: int, chunk: int = 256) -> Iterator[np.ndarray]:
         """Yield the screens that `sample` makes, palette indices uint8 [B, H, W], B ≤ `chunk`.
@@ -256,19 +314,14 @@ def _seen(tokens_K5: np.ndarray, field: int, shapes: int, length: int) -> np.nda
     return seen
 
 
-def _class(shape: Shape) -> tuple[int, int]:
-    """Return the class of a shape: its group, and its size by powers of 2."""
-    return shape.group, shape.size.bit_length()
-
-
 def _most_alike(shapes: Sequence[Shape], screens: Sequence[Sequence[Token]]) -> np.ndarray:
     """Return for each shape the largest number of tokens of its class on a training screen, int64
     [V].
     """
-    most: Counter[tuple[int, int]] = Counter()
+    most: Counter[int] = Counter()
     for tokens in screens:
-        most |= Counter(_class(shapes[token.shape]) for token in tokens)
-    return np.array([most[_class(shape)] for shape in shapes], np.int64)
+        most |= Counter(class_of(shapes[token.shape]) for token in tokens)
+    return np.array([most[class_of(shape)] for shape in shapes], np.int64)
 
 
 def build_sprites(config: dict[str, Any]) -> SpriteModel:

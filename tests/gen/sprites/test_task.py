@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from genray.errors import ConfigError
 from genray.gen.families import BUILDERS
@@ -99,12 +100,19 @@ def test_a_saved_model_of_two_levels_keeps_its_backgrounds(tmp_path: Path):
 
 
 def test_a_saved_model_of_an_earlier_version_is_read(fit, tmp_path: Path):
-    """It has one background, and no option for more of them."""
+    """It has one background, no option for more of them, and rejects no screens."""
+    model = model_of(fit)
+    model.accept_weight.zero_()
+    model.accept_limit.zero_()
     save_export(tmp_path / "model", fit, {})
     file = tmp_path / "model" / "config.json"
     about = json.loads(file.read_text("utf-8"))
     del about["model"]["most_backgrounds"]
     file.write_text(json.dumps(about), "utf-8")
+    file = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: each for name, each in tensors.items() if "accept" not in name}, file)
+    assert len(load_file(file)) == len(tensors) - 2
     again = load_model(tmp_path / "model", BUILDERS)[0]
     assert torch.equal(again.sample(2, seed=1), model_of(fit).sample(2, seed=1))
 
