@@ -55,18 +55,23 @@ def num_statistics(groups: int) -> int:
 class Statistics:
     """Computes the statistics f(x) of screens from their tokens.
 
-    For each class, they say whether the screen has a shape of the class (0 or 1), and how many. For
-    each group, they count the pairs of shapes that touch. Real screens have few such pairs, because
-    shapes of one group that touch are one shape.
+    For each class, they say whether the screen has a shape of the class (0 or 1), and how many. If
+    there are several backgrounds, each of the first ones is a class. For each group, the statistics
+    count the pairs of shapes that touch. Real screens have few such pairs, because shapes of one
+    group that touch are one shape.
 
     Args:
         shapes, runs: what the numbers in tokens refer to.
         groups: G.
+        backgrounds: number of the shapes that are backgrounds, which come first.
     """
 
-    def __init__(self, shapes: Sequence[Shape], runs: Sequence[Run], groups: int):
+    def __init__(
+        self, shapes: Sequence[Shape], runs: Sequence[Run], groups: int, backgrounds: int = 0
+    ):
         self._groups = groups
         self._class_V = np.array([class_of(shape) for shape in shapes], np.int64)
+        self._class_V[:backgrounds] = np.minimum(np.arange(backgrounds), SIZES - 1)
         self._side_V2 = np.array([(shape.height, shape.width) for shape in shapes], np.int64)
         self._run_R3 = np.array(runs, np.int64)
 

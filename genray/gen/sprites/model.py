@@ -192,7 +192,9 @@ class SpriteModel(GenerativeModel):
     @cached_property
     def statistics(self) -> Statistics:
         """Computes what acceptance depends on."""
-        return Statistics(self.language.vocabulary.shapes, self.language.runs, self.sizes.groups)
+        language = self.language
+        backgrounds = len(language.backgrounds_KHW) if language.has_backgrounds else 0
+        return Statistics(language.vocabulary.shapes, language.runs, self.sizes.groups, backgrounds)
 
     def drawn_tokens(self, chance_BT5: Tensor) -> list[list[Token]]:
         """Return the tokens of numbers in [0, 1), one sequence for each row, none rejected.

@@ -89,6 +89,10 @@ def test_statistics_count_classes_runs_and_touching_shapes():
     assert np.array_equal(found[:, : 2 * SIZES], count > 0)
     assert np.array_equal(found[:, 2 * SIZES : 4 * SIZES], count)
     assert TOUCHING == 2 and found[:, 4 * SIZES :].tolist() == [[1, 0], [0, 0], [0, 0]]
+    # If the shapes of group 0 are backgrounds, each of them is a class.
+    of_levels = Statistics(shapes, runs, 2, backgrounds=2)
+    found = of_levels.of(pad_tokens([[Token(0, 0, 0, 1, 0), Token(1, 10, 5, 2, 0)]], 2).numpy())
+    assert found[0, : 2 * SIZES].nonzero()[0].tolist() == [1, SIZES + 5]
 
 
 @pytest.fixture(scope="module")
