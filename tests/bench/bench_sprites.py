@@ -6,8 +6,9 @@ compares 1,024 samples with 2,000 real screens of other seeds, by detectors that
 tokenizer (sprite_detectors.py). Near-copies are compared with those of the 800 held-out screens.
 Settings were chosen on Road Runner and Seaquest. About two minutes of one core for a game and a
 seed; `--quick` trains 60 steps. With `--folder`, recorded screens, models and figures are kept
-there, and an interrupted run goes on. All seeds of a game share its screens; the rounds go through
-the games, one seed at a time.
+there, and an interrupted run goes on; `--refit` fits the corrections of the kept models again, and
+draws again. All seeds of a game share its screens. All games are trained with the first seed, then
+with the next one.
 """
 
 import argparse
@@ -24,14 +25,15 @@ import torch
 from genray.distributed.screens import ScreensConfig, collect_screens
 from genray.gen.data.config import DataConfig
 from genray.gen.data.screens import Screens, read_screens
-from genray.gen.families import open_fit
+from genray.gen.families import BUILDERS, open_fit
+from genray.gen.sprites.calibration import calibrate
 from genray.gen.sprites.config import sprites
 from genray.gen.sprites.copies import COPY, TrainingScreens
-from genray.gen.sprites.model import SpriteModel
-from genray.gen.sprites.task import SpriteTask
+from genray.gen.sprites.model import SpriteModel, pad_tokens
 from genray.gen.sprites.tokens import learn_language
 from genray.gen.training.run import save_export
 from genray.runs.files import write_whole
+from genray.runs.modelstore import load_model
 from tests.bench.common import describe_machine, last_json_line, print_table
 from tests.bench.sprite_detectors import DETECTORS, rates
 
@@ -82,10 +84,8 @@ def shares(game: str, screens_NHW: np.ndarray, palette_P3: np.ndarray) -> dict[s
     return {name: share for name, (share, _) in rates(game, screens_NHW, palette_P3).items()}
 
 
-def generator(
-    game: str, file: Path, screens: Screens, steps: int, seed: int, folder: Path
-) -> dict[str, Any]:
-    """Train a model, save it in `folder`, and find the characters on its samples."""
+def trained(file: Path, steps: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Train a model, save it in `folder`, and return figures of the training."""
     preset = sprites()
     config = replace(
         preset,
@@ -96,12 +96,24 @@ def generator(
     fit = open_fit("sprites", config)
     for _ in fit:
         pass
-    found = fit.test()  # also corrects the shares of the groups and of the characters
-    trained = time.process_time()
+    found = fit.test()  # also fits the corrections
+    seconds = time.process_time() - start
     save_export(folder, fit, found)
-    assert isinstance(fit.task, SpriteTask)
-    model: SpriteModel = fit.task.model.eval()
-    start_draw = time.process_time()
+    return {"train_s": seconds, "steps": fit.step, "nats": found["loss"]}
+
+
+def refit(model: SpriteModel, screens: Screens) -> None:
+    """Fit the corrections again, on the screens that the model was trained on."""
+    train = np.flatnonzero(~screens.held_out_N)
+    kept = train[: len(train) - round(len(train) * DataConfig().validation)]
+    rgb = torch.from_numpy(screens.palette_P3[screens.indices_NHW[kept]]).permute(0, 3, 1, 2)
+    tokens = [each for part in rgb.split(256) for each in model.screen_tokens(part.float() / 255)]
+    calibrate(model, pad_tokens(tokens, model.network.end))
+
+
+def generator(game: str, model: SpriteModel, screens: Screens, seed: int) -> dict[str, Any]:
+    """Find the characters on a model's samples, and count near-copies."""
+    start = time.process_time()
     samples = np.concatenate(list(model.draw_screens(1024, seed)))
     drawn = time.process_time()
     for number in range(16):
@@ -114,13 +126,10 @@ def generator(
     train, test = own[~screens.held_out_N], own[screens.held_out_N]
     copies = TrainingScreens(model.language, train)
     return {
-        "train_s": trained - start,
-        "samples_per_s": 1024 / (drawn - start_draw),
+        "samples_per_s": 1024 / (drawn - start),
         "single_per_s": 16 / (single - drawn),
         "copies": float((copies.nearest(samples)[1] >= COPY).mean()),
         "copies_held_out": float((copies.nearest(test)[1] >= COPY).mean()),
-        "steps": fit.step,
-        "nats": found["loss"],
         "made": shares(game, samples, palette_P3),
     }
 
@@ -131,6 +140,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--folder", type=Path, help="directory of screens and figures to keep")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--refit", action="store_true", help="fit the corrections of the models in --folder again"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
@@ -148,11 +160,19 @@ def main() -> None:
                     real = recorded(folder / f"real-{game}.safetensors", game, 2000, REAL_SEED, 8)
                     found |= {"tokenizer": tokenizer(game, screens)}
                     found |= real_rates(game, screens, real)
-                if seed not in found["seeds"]:
+                saved = folder / f"{'quick' if options.quick else 'model'}-{game}-{seed}"
+                known = found["seeds"].get(seed)
+                if known is None:
                     steps = 60 if options.quick else 450
-                    model = folder / f"{'quick' if options.quick else 'model'}-{game}-{seed}"
-                    found["seeds"][seed] = generator(game, file, screens, steps, int(seed), model)
-                    write_whole(kept, json.dumps(figures, indent=1).encode())
+                    known = trained(file, steps, int(seed), saved)
+                elif not options.refit:
+                    continue
+                model = load_model(saved, BUILDERS)[0]
+                assert isinstance(model, SpriteModel)
+                if options.refit:
+                    refit(model, screens)
+                found["seeds"][seed] = known | generator(game, model, screens, int(seed))
+                write_whole(kept, json.dumps(figures, indent=1).encode())
         for game in games:
             compare(game, figures[game])
     print(describe_machine())

@@ -29,15 +29,16 @@ CANDIDATES = 6
 """Largest number of screens that are drawn until one is accepted; the last one always is."""
 LEAST_ACCEPTED = 0.5
 """Smallest share of the drawn screens that is accepted: on average, at most 2 are drawn for one."""
-PRIOR = 0.005
+PRIOR = 0.01
 """Precision of the Gaussian prior on w. The difference in a statistic of variance v is corrected by
-the share v / (v + PRIOR): by 97% if 20% of the screens have a class, by half if 0.5% have it."""
+the share v / (v + PRIOR): by 94% if 20% of the screens have a class, by half if 1% have it."""
 ROUNDS = 60
 """Steps of the fit."""
 STEP = 0.5
 """Share of a Newton step that is taken."""
 SIZES = 17
-"""Classes of sizes: shapes of 2^(k−1) to 2^k − 1 pixels are class k."""
+"""Classes of sizes: shapes of 2^(k−1) to 2^k − 1 pixels are class k, and all shapes of a group are
+in its class 0, too."""
 TOUCHING = 2
 """Boxes that are at most this many pixels apart touch."""
 
@@ -56,7 +57,7 @@ class Statistics:
     """Computes the statistics f(x) of screens from their tokens.
 
     For each class, they say whether the screen has a shape of the class (0 or 1), and how many. If
-    there are several backgrounds, each of the first ones is a class. For each group, the statistics
+    there are several backgrounds, each of the first 16 is a class. For each group, the statistics
     count the pairs of shapes that touch. Real screens have few such pairs, because shapes of one
     group that touch are one shape.
 
@@ -71,7 +72,7 @@ class Statistics:
     ):
         self._groups = groups
         self._class_V = np.array([class_of(shape) for shape in shapes], np.int64)
-        self._class_V[:backgrounds] = np.minimum(np.arange(backgrounds), SIZES - 1)
+        self._class_V[:backgrounds] = np.minimum(np.arange(backgrounds) + 1, SIZES - 1)
         self._side_V2 = np.array([(shape.height, shape.width) for shape in shapes], np.int64)
         self._run_R3 = np.array(runs, np.int64)
 
@@ -81,8 +82,10 @@ class Statistics:
         run_NT3 = self._run_R3[np.where(valid_NT, tokens_NT5[:, :, RUN], 0)]
         shape_NT = np.where(valid_NT, tokens_NT5[:, :, SHAPE], 0)
         count_NC = np.zeros((len(tokens_NT5), self._groups * SIZES), np.float32)
-        row_K = valid_NT.nonzero()[0]
-        np.add.at(count_NC, (row_K, self._class_V[shape_NT[valid_NT]]), run_NT3[valid_NT][:, 0])
+        row_K, number_K = valid_NT.nonzero()[0], run_NT3[valid_NT][:, 0]
+        class_K = self._class_V[shape_NT[valid_NT]]
+        np.add.at(count_NC, (row_K, class_K), number_K)
+        np.add.at(count_NC, (row_K, class_K - class_K % SIZES), number_K)
         # The box of a run contains all of its shapes.
         top_NT2 = tokens_NT5[:, :, [Y, X]]
         bottom_NT2 = top_NT2 + self._side_V2[shape_NT] + (run_NT3[..., :1] - 1) * run_NT3[..., 1:]
