@@ -22,13 +22,13 @@ from genray.gen.sprites.network import FIELDS, GROUP
 
 ROUNDS = 3
 """Number of times that screens are drawn and the correction of groups is improved."""
-SCREENS = 512
+SCREENS = 384
 """Number of screens drawn in each round."""
 STEP = 0.7
 """Share of the error's logarithm that a round corrects; groups influence each other."""
 LIMIT = 0.7
 """Largest correction of a logit."""
-COMPARED = 2560
+COMPARED = 1920
 """Number of screens drawn to fit the rejection."""
 CHUNK = 256
 """Number of screens drawn at a time."""
@@ -37,7 +37,7 @@ CHUNK = 256
 @torch.no_grad()
 def calibrate(model: SpriteModel, tokens_NT5: Tensor, seed: int = 0) -> None:
     """Set `model.group_bias`, `accept_weight` and `accept_limit` from the training screens' padded
-    tokens, int64. About 10 s.
+    tokens, int64. Draws 3,072 screens, in 6 to 15 s of one core.
     """
     groups = model.sizes.groups
     real_G = mean_counts(tokens_NT5, groups)
