@@ -19,7 +19,7 @@ from torch import Tensor
 from genray.errors import CheckpointError, require
 from genray.gen.builders import BUILDERS
 from genray.gen.generative import GenerativeModel, draw_prior
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.networks import QNetwork, build_network, check_stateless
 from genray.runs import modelstore
 
 Arrays = dict[str, np.ndarray]
@@ -263,6 +263,7 @@ def _act(model: QNetwork) -> Function:
         inputs.append(TensorSpec("past_actions", "INT64", (past,)))
 
     def check(arrays: Arrays) -> None:
+        check_stateless(model)
         if past:
             least, most = int(arrays["past_actions"].min()), int(arrays["past_actions"].max())
             require(

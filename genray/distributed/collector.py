@@ -73,8 +73,9 @@ class CollectorActor:
             # With the same seed, a restarted collector would play the same episodes again.
             seed = secrets.randbits(31)
         self._collector = Collector(
-            env, network, config.env, config.collect, config.explore, index=index, seed=seed
-        )
+            env, network, config.env, config.collect, config.explore, index=index, seed=seed,
+            state_period=config.sequences.period,
+        )  # fmt: skip
         self._ledger = Ledger(ledger, f"collector-{index}")
         self._shard = ray.get_actor(shard_name)
         self._shipped: _Shipped | None = None

@@ -105,7 +105,8 @@ class Coordinator:
         learners, collectors = config.learner.learners, config.collect.collectors
         cores = int(max(node_cpus(), default=1)) if free_cores is None else free_cores
         threads = learner_threads or threads_for(
-            update_flop(card, config.learner.batch_size), (cores - collectors // 2) // learners
+            update_flop(card, config.learner.batch_size * config.rows_per_sample),
+            (cores - collectors // 2) // learners,
         )
         # LearnerGroup replaces learners, and max_restarts stays 0: Ray does not always restart an
         # actor made with handles, and a restarted learner would have lost its state.

@@ -73,6 +73,7 @@ class Feed:
         leads: whether this learner sends the insert limit and the weights to the shards.
         device, frames_on: where the learner computes, and where its batches are assembled (see
             LearnerConfig).
+        sample_transitions: transitions of a sample, which the limiter counts; 1 unless a sequence.
         returns_at: gives (n, γ) of returns after a number of updates; None: neither is annealed.
     """
 
@@ -90,8 +91,9 @@ class Feed:
         device: str | torch.device = "cpu",
         frames_on: str = "host",
         returns_at: Callable[[int], tuple[int, float]] | None = None,
+        sample_transitions: int = 1,
     ):
-        self._returns_at = returns_at
+        self._returns_at, self._sample_transitions = returns_at, sample_transitions
         self._epoch, self._learners, self._leads = epoch, learners, leads
         self._device, self._frames_on = torch.device(device), frames_on
         self._records = ShardRecords(shards, limiter)
@@ -134,8 +136,12 @@ class Feed:
 
     @property
     def _round_samples(self) -> int:
-        """Samples of a round, of all learners together."""
-        return self._batch_size * self.batches_per_round * self._learners
+        """Transitions of a round, of all learners together."""
+        return self.batches_per_round * self._transitions(self._batch_size)
+
+    def _transitions(self, samples: int) -> int:
+        """Return how many transitions the limiter counts for samples of each learner."""
+        return samples * self._learners * self._sample_transitions
 
     @property
     def idle(self) -> bool:
@@ -143,8 +149,8 @@ class Feed:
         return not self._rounds and not self._may_draw()
 
     def in_flight_samples(self) -> int:
-        """Return the samples of rounds in flight, of all learners together."""
-        return self._learners * sum(int(round_.counts_MU.sum()) for round_ in self._rounds)
+        """Return the transitions of rounds in flight, of all learners together."""
+        return self._transitions(sum(int(round_.counts_MU.sum()) for round_ in self._rounds))
 
     def next_round(self) -> list[Batch] | None:
         """Return the next round's batches; None (after up to POLL_S) if the limiter allows none."""
@@ -234,7 +240,7 @@ class Feed:
             self._compression.note(round_.packed, time.monotonic() - asked)
         if any(index not in replies for index in np.flatnonzero(round_.counts_MU.any(axis=1))):
             # One part is missing: drop the round, and let the limiter allow its samples again.
-            self.limiter.sampled -= self._learners * int(round_.counts_MU.sum())
+            self.limiter.sampled -= self._transitions(int(round_.counts_MU.sum()))
             return []
         drawn = {index: reply.drawn for index, reply in replies.items() if reply.drawn is not None}
         # Batch u of shard m is in rows starts_MU[m, u] to ends_MU[m, u] of the shard's reply.
@@ -269,7 +275,8 @@ class Feed:
     def _drop_empty(self, batches: list[Batch]) -> list[Batch]:
         """Drop batches whose transitions were all overwritten, and allow their samples again."""
         filled = [batch for batch in batches if batch.sample.size]
-        self.limiter.sampled -= self._learners * self._batch_size * (len(batches) - len(filled))
+        dropped = len(batches) - len(filled)
+        self.limiter.sampled -= dropped * self._transitions(self._batch_size)
         return filled
 
     def _gather(

@@ -241,7 +241,8 @@ def pictures_of(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.nd
     colour = not job.grey
     if job.model:
         network, env_config = load_policy(job.model)
-        past_actions, policy = network.config.past_actions, greedy_policy(network, job.epsilon, rng)
+        past_actions, state_size = network.config.past_actions, network.state_size
+        policy = greedy_policy(network, job.epsilon, rng)
         env: FrameVectorEnv = make_env(env_config, job.lanes, num_threads=1)
         # A policy needs grey frames. If the data set is in colour, a second emulator plays the same
         # actions from the same seed.
@@ -251,13 +252,15 @@ def pictures_of(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.nd
             else None
         )
     else:
-        env_config, past_actions, screen = job.env, 0, None
+        env_config, past_actions, state_size, screen = job.env, 0, 0, None
         env = AtariLanes(env_config, job.lanes, 1, color=colour, max_pool=job.max_pool)
         policy = random_policy(env.num_actions, job.lanes, rng)
     try:
         frame = env.reset(seed)
         shown = screen.reset(seed) if screen else frame
-        lanes = Lanes(frame, env_config, past_actions) if job.model else cast(Lanes, None)
+        lanes = cast(Lanes, None)
+        if job.model:
+            lanes = Lanes(frame, env_config, past_actions, state_size=state_size)
         begins_E, playing_E = np.zeros(job.lanes, bool), np.ones(job.lanes, bool)
         while True:
             yield np.moveaxis(shown, 3, 1) if shown.ndim == 4 else shown[:, None]
@@ -265,7 +268,7 @@ def pictures_of(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.nd
             step = env.step(action_E)
             shown = screen.step(action_E).frame_EHW if screen else step.frame_EHW
             if job.model:
-                lanes.push(step.frame_EHW, action_E, begins_E)
+                lanes.push(step.frame_EHW, action_E, begins_E, step.reward_E)
             # Where an episode has ended, the next frame is the first one of a new episode.
             begins_E = step.terminated_E | step.truncated_E
     finally:

@@ -25,6 +25,7 @@ from genray.rl.engine import initial_network
 from genray.rl.learner import Learner
 from genray.rl.limiter import SamplesPerInsert
 from genray.rl.networks import build_network
+from genray.rl.recurrent_learner import make_learner
 from genray.rl.transfer import AnySample
 from genray.runs.storage import as_place, reading, writing
 
@@ -63,7 +64,7 @@ class LearnerActor:
         self._config, self._epoch, self._rank = config, epoch, rank
         network = initial_network(card, config.run.seed)
         device = resolve_device(config.run.device)
-        self._learner = Learner(
+        self._learner: Learner = make_learner(
             config.learner,
             network,
             build_network(card),
@@ -71,6 +72,7 @@ class LearnerActor:
             threads=threads,
             seed=config.run.seed,
             rank=rank,
+            sequence=config.sequence_layout,
         )
         # NumPy ignores trailing zeros of the entropy, so the first incarnation of a single learner
         # has the same random numbers as LocalAgent, whose entropy is [seed, 2].
@@ -88,6 +90,7 @@ class LearnerActor:
             device=device,
             frames_on=config.learner.frames_on,
             returns_at=self._returns_at if config.collect.anneals_returns else None,
+            sample_transitions=config.transitions_per_sample,
         )
         # A GPU computes while this process fetches the next round. On a CPU, fetching would only
         # delay the update.
@@ -295,6 +298,7 @@ class LearnerActor:
         """
         limiter, learner = self._feed.limiter, self._config.learner
         waiting = len(self._ready) * learner.batch_size * learner.learners
+        waiting *= self._config.transitions_per_sample
         return limiter.state() | {
             "sampled": limiter.sampled - self._feed.in_flight_samples() - waiting
         }

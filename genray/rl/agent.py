@@ -28,6 +28,7 @@ from genray.rl.engine import Progress, initial_network, network_card, probe_env
 from genray.rl.env import make_env
 from genray.rl.learner import Learner
 from genray.rl.networks import QNetwork, build_network, update_flop
+from genray.rl.recurrent_learner import make_learner
 from genray.rl.replay import ReplayShard
 from genray.rl.transfer import AnySample, DeviceSample
 from genray.runs.storage import Place, reading, writing
@@ -63,12 +64,13 @@ class LocalAgent:
         interface = probe_env(config.env)
         self._card = network_card(config, *interface)
         self._set_threads(threads)
-        self.learner = Learner(
+        self.learner: Learner = make_learner(
             config.learner,
             initial_network(self._card, seed),
             build_network(self._card),
             resolve_device(config.run.device),
             seed=seed,
+            sequence=config.sequence_layout,
         )
         self.shards = [
             ReplayShard(config.replay, layout, seed=np.random.SeedSequence([seed, 1, index]))
@@ -88,6 +90,7 @@ class LocalAgent:
                 index=index,
                 seed=seed,
                 device=str(self.learner.device),
+                state_period=config.sequences.period,
             )
             for index in range(config.collect.collectors)
         ]
@@ -100,7 +103,8 @@ class LocalAgent:
         self._threads_before = None if threads is None else torch.get_num_threads()
         self._chooses_threads = threads == 0
         if threads == 0:
-            flop = update_flop(self._card, self.config.learner.batch_size)
+            rows = self.config.learner.batch_size * self.config.rows_per_sample
+            flop = update_flop(self._card, rows)
             threads = (
                 choose_threads(flop) if resolve_device(self.config.run.device) == "cpu" else None
             )
@@ -139,7 +143,7 @@ class LocalAgent:
     def learn(self) -> Iterator[Any]:
         """Make as many updates as the samples-per-insert limit allows now; yield each update."""
         batch_size = self.config.learner.batch_size
-        while self.limiter.samples_allowed() >= batch_size:
+        while self.limiter.samples_allowed() >= batch_size * self.config.transitions_per_sample:
             yield self.update(batch_size)
 
     def update(self, batch_size: int) -> Any:
@@ -165,7 +169,7 @@ class LocalAgent:
             self.shards[index].returns = returns
             self._draw(index, counts[index], rows)
             rows.probability_B[:] *= shares[index]
-        self.limiter.sampled += batch_size
+        self.limiter.sampled += batch_size * self.config.transitions_per_sample
         # Learn, then send each shard the priorities of its part.
         beta = self.config.replay.beta_at(self.learner.updates)
         update = self.learner.update(batch, sum(shard.size for shard in self.shards), beta)

@@ -39,7 +39,7 @@ def load_learner(learner: Learner, folder: Path) -> None:
         raise CheckpointError(
             f"{folder}: does not fit this network ({what}); resume with the same --dueling, "
             "--hidden, --channels, "
-            "--layer-norm, --past-actions, --encoder, --head and --optimizer"
+            "--layer-norm, --past-actions, --lstm-units, --encoder, --head and --optimizer"
         ) from error
 
 

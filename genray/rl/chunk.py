@@ -19,13 +19,16 @@ A *leaf* is the index of a transition in its shard's sum tree: lane · rows per 
 is the position of a row in the ring buffer of its lane. δ is the TD error.
 
 Shapes: E lanes, T rows, B batch, S stack, H height, W width, K past actions, J later
-steps (for self-prediction; usually 0).
+steps (for self-prediction and sequences; usually 0). For sequences (rl/sequences.py; usually 0): T
+rows of a sequence, F columns of a row, S numbers of a state, P starts of sequences in a chunk.
 """
 
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+
+from genray.rl.sequences import COLUMNS, SequenceLayout
 
 GOES_ON, ENDS, DIES = 0, 1, 2
 """How an episode continues after a row: it goes on; it ends, and its next observation is
@@ -73,6 +76,10 @@ class Chunk:
     reward_ET: np.ndarray | None = None  # float32: the reward of the row's action
     end_ET: np.ndarray | None = None  # uint8: GOES_ON, ENDS or DIES
 
+    # Rows first_row … first_row + T − 1, only for a recurrent network
+    last_reward_ET: np.ndarray | None = None  # float32: the game's own reward before the row
+    state_EPS: np.ndarray | None = None  # float32: the state before every `period`-th row
+
     @property
     def num_rows(self) -> int:
         """T, the number of rows of each lane."""
@@ -105,6 +112,9 @@ class Draw:
     # int16: the actions of the transition's row and of the rows after it; −1 once the episode has
     # ended, so that action j is ≥ 0 only if row j + 1 belongs to the same episode
     later_BJ: np.ndarray
+    # Of sequences, whose rows are this one and the J after it: float32, columns as in sequences.py
+    steps_BTF: np.ndarray
+    state_BS: np.ndarray  # float32: the state of the network before the first row
 
     @property
     def size(self) -> int:
@@ -140,6 +150,7 @@ class Sample(Draw):
         frame_shape: tuple[int, int],
         past_actions: int,
         later: int = 0,
+        sequence: SequenceLayout | None = None,
     ) -> Self:
         """Return an uninitialized sample of `count` transitions. It should be filled many times,
         because allocating memory takes longer than filling it.
@@ -147,7 +158,7 @@ class Sample(Draw):
         return cls(
             obs_BSHW=np.empty((count, stack + later, *frame_shape), np.uint8),
             next_obs_BSHW=np.empty((count, stack, *frame_shape), np.uint8),
-            **empty_draw(count, past_actions, later),
+            **empty_draw(count, past_actions, later, sequence),
         )
 
 
@@ -190,9 +201,14 @@ class SlicedSample(Draw):
         return sum(array.nbytes for array in vars(self).values())
 
 
-def empty_draw(count: int, past_actions: int, later: int = 0) -> dict[str, np.ndarray]:
-    """Return uninitialized arrays for the fields of a Draw."""
+def empty_draw(
+    count: int, past_actions: int, later: int = 0, sequence: SequenceLayout | None = None
+) -> dict[str, np.ndarray]:
+    """Return uninitialized arrays for the fields of a Draw. `sequence`: None for transitions."""
+    rows, state_size = (sequence.rows, sequence.state_size) if sequence else (0, 0)
     return {
+        "steps_BTF": np.empty((count, rows, COLUMNS), np.float32),
+        "state_BS": np.empty((count, state_size), np.float32),
         "past_BK": np.empty((count, past_actions), np.int16),
         "next_past_BK": np.empty((count, past_actions), np.int16),
         "action_B": np.empty(count, np.uint8),

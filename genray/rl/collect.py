@@ -16,10 +16,11 @@ from genray.rl.chunk import DIES, ENDS, GOES_ON, Chunk
 from genray.rl.collect_config import CollectConfig as CollectConfig
 from genray.rl.env import EnvConfig, FrameVectorEnv, SavesState
 from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, final_epsilons
+from genray.rl.lanes import Lanes as Lanes
 from genray.rl.networks import QNetwork
 from genray.rl.noisy import draw_noise
 from genray.rl.nstep import n_step
-from genray.rl.observation import Observation, observation_of, stack_of
+from genray.rl.observation import observation_of
 from genray.rl.targets import rescaled, unrescaled
 
 
@@ -32,76 +33,6 @@ class Episode:
     steps: int
     epsilon: float
     """The lane's ε at the end of the episode."""
-
-
-class Lanes:
-    """The policy's inputs for E lanes: frame stacks, ages and past actions.
-
-    At an episode's start, the stacks follow the rule `EnvConfig.stack_start`.
-
-    Args:
-        frame_EHW: the first frames, uint8.
-        config: the start rule and the size of a stack.
-        past_actions: K, the number of past actions.
-        observation: describes packed records; None: frames are grey frames.
-    """
-
-    def __init__(
-        self,
-        frame_EHW: np.ndarray,
-        config: EnvConfig,
-        past_actions: int,
-        observation: Observation | None = None,
-    ):
-        self._config, self._observation = config, observation
-        self._stack = stack_of(config.stack, observation)
-        num_lanes = len(frame_EHW)
-        self.stack_ESHW = np.zeros((num_lanes, self._stack, *frame_EHW.shape[1:]), np.uint8)
-        self.past_EK = np.full((num_lanes, past_actions), -1, np.int16)
-        self.age_E = np.zeros(num_lanes, np.int64)
-        self._begin(np.ones(num_lanes, bool), frame_EHW)
-
-    def push(self, frame_EHW: np.ndarray, action_E: np.ndarray, begins_E: np.ndarray) -> None:
-        """Add the frames that followed `action_E`. Where `begins_E` is True, the frame is the first
-        one of a new episode.
-        """
-        self.stack_ESHW[:, :-1] = self.stack_ESHW[:, 1:]
-        self.stack_ESHW[:, -1] = frame_EHW
-        self.past_EK[:, 1:] = self.past_EK[:, :-1]
-        self.past_EK[:, :1] = action_E[:, None]
-        self.age_E += 1
-        if begins_E.any():
-            self._begin(begins_E, frame_EHW)
-
-    def _begin(self, lanes_E: np.ndarray, frame_EHW: np.ndarray) -> None:
-        repeat = self._config.stack_start == "repeat"
-        self.stack_ESHW[lanes_E] = frame_EHW[lanes_E, None] if repeat else 0
-        self.stack_ESHW[lanes_E, -1] = frame_EHW[lanes_E]
-        self.past_EK[lanes_E] = -1
-        self.age_E[lanes_E] = 0
-
-    @property
-    def waits_E(self) -> np.ndarray:
-        """Lanes that act with no-ops until their stack is full (start rule "wait"); bool [E]."""
-        return (self.age_E < self._stack - 1) & (self._config.stack_start == "wait")
-
-    @property
-    def legal_EA(self) -> np.ndarray | None:
-        """Which actions are legal now; bool [E, A]. None: the environment gives no masks."""
-        if self._observation is None:
-            return None
-        return self._observation.legal(self.stack_ESHW[:, -1])
-
-    def q_values(
-        self, network: QNetwork, device: torch.device, chosen_E: np.ndarray | slice = slice(None)
-    ) -> np.ndarray:
-        """Return the Q-values of all lanes or of the lanes `chosen_E`; float32 [lanes, A]. An
-        illegal action has the Q-value `targets.ILLEGAL`.
-        """
-        with torch.inference_mode():
-            frames = torch.from_numpy(self.stack_ESHW[chosen_E]).to(device, non_blocking=True)
-            past = torch.from_numpy(self.past_EK[chosen_E]).to(device, non_blocking=True)
-            return network(frames, past).float().cpu().numpy()
 
 
 LARGEST_REWARD = 1e18
@@ -144,6 +75,7 @@ class Collector:
             numbers.
         seed: the seed of the run.
         device: where Q-values are computed.
+        state_period: rows between stored states of a network with an LSTM.
     """
 
     def __init__(
@@ -157,8 +89,10 @@ class Collector:
         index: int = 0,
         seed: int = 0,
         device: str = "cpu",
+        state_period: int = 1,
     ):
         self.env, self.network, self.config = env, network, config
+        self._state_period = state_period
         self._explore, self._index = explore, index
         self._device = torch.device(device)
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
@@ -184,6 +118,7 @@ class Collector:
             self._env_config,
             self.network.config.past_actions,
             observation_of(self.env),
+            self.network.state_size,
         )
         self._choose = EpsilonGreedy(
             num_lanes, self._explore.persistence, self._explore.max_held_steps
@@ -224,6 +159,7 @@ class Collector:
         frame_ETHW = np.empty((num_lanes, num_rows, *self.env.frame_shape), np.uint8)
         action_ET = np.empty((num_lanes, num_rows), np.uint8)
         age_ET = np.empty((num_lanes, num_rows), np.uint8)
+        recurrent: dict[str, list[np.ndarray]] = {"last_reward_ET": [], "state_EPS": []}
         episodes: list[Episode] = []
         # Copy the last n rows of the previous chunk to the front of the window, then play. The
         # frame of a row is read before the action on it is chosen.
@@ -232,6 +168,10 @@ class Collector:
         for t in range(num_rows):
             frame_ETHW[:, t] = self.lanes.stack_ESHW[:, -1]
             age_ET[:, t] = np.minimum(self.lanes.age_E, 255)
+            if self.network.state_size:
+                recurrent["last_reward_ET"].append(self.lanes.last_reward_E.copy())
+                if t % self._state_period == 0:
+                    recurrent["state_EPS"].append(self.lanes.state_EN.copy())
             action_ET[:, t] = self._step(n + t, episodes)
         r = self._rows
         largest = float(np.abs(r["reward"]).max())
@@ -262,6 +202,7 @@ class Collector:
             delta_ET=np.abs(delta_ET),
             valid_ET=r["valid"][:, :num_rows].copy(),
             **self._newest_rows(),
+            **{name: np.stack(each, axis=1) for name, each in recurrent.items() if each},
         )
         self._row += num_rows
         return chunk, episodes
@@ -312,7 +253,7 @@ class Collector:
         row["q_best"][:] = q_EA.max(axis=1)
 
         # Update the policy's inputs, and collect the episodes that ended.
-        self.lanes.push(step.frame_EHW, action_E, begins_E=over_E)
+        self.lanes.push(step.frame_EHW, action_E, over_E, step.reward_E)
         self._score_E += step.reward_E
         self._length_E += ~over_E
         for lane in np.flatnonzero(ends_E):
@@ -340,6 +281,7 @@ class Collector:
     _STATE = ("_incarnation", "_row", "weight_version", "run_step")
     _STATE_ARRAYS = ("_over_E", "_score_E", "_length_E")
     _LANE_ARRAYS = ("stack_ESHW", "past_EK", "age_E")
+    _STATE_LANE_ARRAYS = ("state_EN", "last_action_E", "last_reward_E")
     _CHOICE_ARRAYS = ("held_E", "left_E")
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -348,6 +290,7 @@ class Collector:
             (self, self._STATE_ARRAYS),
             (self.lanes, self._LANE_ARRAYS),
             (self._choose, self._CHOICE_ARRAYS),
+            (self.lanes, self._STATE_LANE_ARRAYS if self.network.state_size else ()),
         ):
             arrays |= {name: getattr(owner, name) for name in names}
         return arrays

@@ -18,6 +18,7 @@ from genray.rl.limiter import SamplesPerInsert
 from genray.rl.networks import NetworkConfig
 from genray.rl.observation import Observation, stack_of
 from genray.rl.replay import ReplayConfig, ShardLayout, plan_shards
+from genray.rl.sequences import SequenceConfig, SequenceLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,9 @@ FIXED = (
     "learner.prediction_steps",
     "collect.n_step_end",
     "collect.gamma_end",
+    "sequences.sequence_length",
+    "sequences.sequence_overlap",
+    "sequences.burn_in",
 )
 """Options that a resumed run cannot change, in addition to the game. They define the stored
 transitions, the network, and the state of the optimizer.
@@ -92,6 +96,7 @@ class DQNConfig:
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     collect: CollectConfig = field(default_factory=CollectConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    sequences: SequenceConfig = field(default_factory=SequenceConfig)
 
     def validate(self) -> None:
         """Raise ConfigError for the first option that is invalid, alone or together with others."""
@@ -103,6 +108,7 @@ class DQNConfig:
             self.explore,
             self.collect,
             self.run,
+            self.sequences,
         ):
             part.validate()
         check_finite(self)
@@ -136,7 +142,40 @@ class DQNConfig:
             f"--prediction-steps {later}: latent states contain no --past-actions; use "
             "--past-actions 0",
         )
+        if self.network.lstm_units:
+            self._check_recurrent()
         self.plan_shards((84, 84))
+
+    def _check_recurrent(self) -> None:
+        """Raise ConfigError for options that a network with an LSTM does not have."""
+        learner, units = self.learner, self.network.lstm_units
+        for name, used in (
+            ("--prediction-steps", learner.prediction_steps),
+            ("--shift", learner.shift),
+            ("--intensity", learner.intensity),
+            ("--n-step-end", self.collect.n_step_end),
+            ("--gamma-end", self.collect.gamma_end),
+        ):
+            require(not used, f"{name}: not with --lstm-units {units}; leave one of them out")
+        self.sequences.check(self.collect.n_step, self.collect.chunk_rows)
+
+    @property
+    def sequence_layout(self) -> SequenceLayout | None:
+        """The sequences from which a network with an LSTM learns; None without an LSTM."""
+        if not self.network.lstm_units:
+            return None
+        repeats = self.env.stack_start == "repeat"
+        return self.sequences.layout(self.collect.n_step, 2 * self.network.lstm_units, repeats)
+
+    @property
+    def transitions_per_sample(self) -> int:
+        """Transitions that are learned from for each sample that is drawn."""
+        return self.sequences.sequence_length if self.network.lstm_units else 1
+
+    @property
+    def rows_per_sample(self) -> int:
+        """Rows that the network processes for each sample that is drawn."""
+        return self.sequence_layout.rows if self.sequence_layout else 1
 
     def check_resumes(self, before: "DQNConfig") -> None:
         """Raise ConfigError if a run with the configuration `before` cannot be resumed with this
@@ -144,7 +183,7 @@ class DQNConfig:
         """
         refuse_changes(before, self, FIXED)
         # If returns are computed from stored rows, a larger n needs rows that may not be stored.
-        if self.collect.anneals_returns:
+        if self.collect.anneals_returns or self.network.lstm_units:
             refuse_changes(before, self, ("collect.n_step",))
         # A game has several spellings, but only one title.
         if not self.env.env and self.env.title != before.env.title:
@@ -159,7 +198,9 @@ class DQNConfig:
         steps = -(-self.run.steps // chunk) * chunk
         limiter = self.limiter(self.learner.batch_size)
         missing = self.collect.n_step * lanes
-        needed = limiter.inserts_needed(self.learner.batch_size)
+        if self.sequence_layout:
+            missing = (self.sequence_layout.rows + self.sequence_layout.period) * lanes
+        needed = limiter.inserts_needed(self.learner.batch_size * self.transitions_per_sample)
         require(
             steps >= missing + needed,
             f"--steps {self.run.steps}: ends before the first update, because learning begins "
@@ -178,14 +219,14 @@ class DQNConfig:
     def _expected_updates(self) -> int:
         """The number of updates that the limit on samples per insert allows, about."""
         learning = max(0, self.run.steps - self.replay.min_size)
-        samples = self.learner.batch_size * self.learner.learners
+        samples = self.learner.batch_size * self.learner.learners * self.transitions_per_sample
         return int(self.replay.samples_per_insert * learning / samples)
 
     @property
     def replay_ratio(self) -> float:
         """Updates per agent step; 0: no limit."""
-        learner = self.learner
-        return self.replay.samples_per_insert / (learner.batch_size * learner.learners)
+        samples = self.learner.batch_size * self.learner.learners * self.transitions_per_sample
+        return self.replay.samples_per_insert / samples
 
     def notes(self) -> list[str]:
         """Return a line for each option whose steps or updates are more than the run's."""
@@ -227,14 +268,18 @@ class DQNConfig:
             chunk_rows=self.collect.chunk_rows,
             anneals_returns=self.collect.anneals_returns,
             later=self.learner.prediction_steps,
+            sequence=self.sequence_layout,
         )
 
     def limiter(self, round_samples: int) -> SamplesPerInsert:
-        """Return the run's limiter for a learner that draws `round_samples` samples at a time."""
+        """Return the run's limiter for a learner that draws `round_samples` samples at a time.
+
+        It counts transitions: a sequence counts for each transition that is learned from.
+        """
         return SamplesPerInsert.for_run(
             self.replay.samples_per_insert,
             self.replay.min_size,
             chunk=self.collect.chunk_rows * self.collect.envs_per_collector,
             sources=self.collect.collectors,
-            round_samples=round_samples,
+            round_samples=round_samples * self.transitions_per_sample,
         )

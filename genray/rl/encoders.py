@@ -90,3 +90,28 @@ def normalise_residuals(encoder: nn.Module) -> None:
         if isinstance(module, Residual):
             for convolution in (module.first, module.second):
                 nn.utils.parametrizations.spectral_norm(convolution)
+
+
+def to_floats(frames_BSHW: Tensor) -> Tensor:
+    """Convert uint8 frames, 0 to 255, to float32, 0 to 1, with channels last in memory.
+
+    With this memory format, the convolutions' backward pass on a CPU takes 2/3 of the time.
+    """
+    if frames_BSHW.device.type != "cpu" or torch.compiler.is_exporting():
+        return frames_BSHW.to(torch.float32, memory_format=torch.channels_last).mul_(1.0 / 255.0)
+    # Copy one frame of the stack at a time: in one call for all frames, PyTorch takes one and a
+    # half to two times as long to change type and memory format.
+    batch, stack, height, width = frames_BSHW.shape
+    floats_BHWS = torch.empty(batch, height, width, stack)
+    for index in range(stack):
+        floats_BHWS[..., index].copy_(frames_BSHW[:, index])
+    return floats_BHWS.mul_(1.0 / 255.0).permute(0, 3, 1, 2)
+
+
+def he_init(module: nn.Module) -> None:
+    """Initialise a convolution or linear layer: weights normal with variance 2/fan_in, biases 0.
+    [He 2015, https://arxiv.org/abs/1502.01852]
+    """
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]

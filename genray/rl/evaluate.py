@@ -51,7 +51,7 @@ def evaluate(
     policy = greedy_policy(network, epsilon, rng, device)
     return play_out(
         policy, config, episodes=episodes, epsilon=epsilon, seed=seed, progress=progress,
-        past_actions=network.config.past_actions,
+        past_actions=network.config.past_actions, state_size=network.state_size,
     )  # fmt: skip
 
 
@@ -169,6 +169,7 @@ def play_out(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
     past_actions: int = 0,
+    state_size: int = 0,
 ) -> Evaluation:
     """Play one episode in each of `episodes` lanes, at most `evaluation.MOST_LANES` at a time.
 
@@ -192,7 +193,8 @@ def play_out(
                 progress(before + ended, episodes)
 
         env_seed = int(rng.integers(2**31 - num_lanes))
-        played = _play_batch(policy, config, num_lanes, env_seed, past_actions, report)
+        inputs = (past_actions, state_size)
+        played = _play_batch(policy, config, num_lanes, env_seed, inputs, report)
         scores += played.score_E.tolist()
         steps += played.steps_E.tolist()
         num_cut += int(played.cut_E.sum())
@@ -228,18 +230,20 @@ def _play_batch(
     config: EnvConfig,
     num_lanes: int,
     seed: int,
-    past_actions: int,
+    inputs: tuple[int, int],
     report: Callable[[int], None],
 ) -> _Played:
     """Play until every lane has ended an episode, or until `report` raises KeyboardInterrupt.
 
+    `inputs`: number of past actions, and numbers in a recurrent state, that the policy needs.
     `report` is called after every step with the number of lanes whose episode has ended.
     """
+    past_actions, state_size = inputs
     env = make_env(config, num_lanes)
     # ALE cuts its own episodes; a user's environment might play an episode forever.
     limit = max_episode_steps(config) if config.env else math.inf
     try:
-        lanes = Lanes(env.reset(seed), config, past_actions, observation_of(env))
+        lanes = Lanes(env.reset(seed), config, past_actions, observation_of(env), state_size)
         playing_E, score_E = np.ones(num_lanes, bool), np.zeros(num_lanes)
         steps_E, cut_E = np.zeros(num_lanes, np.int64), np.zeros(num_lanes, bool)
         while playing_E.any():
@@ -251,7 +255,7 @@ def _play_batch(
             ended_E = playing_E & (step.terminated_E | step.truncated_E | (steps_E >= limit))
             cut_E |= ended_E & ~step.terminated_E
             playing_E = playing_E & ~ended_E
-            lanes.push(step.frame_EHW, action_E, begins_E=np.zeros(num_lanes, bool))
+            lanes.push(step.frame_EHW, action_E, np.zeros(num_lanes, bool), step.reward_E)
             try:
                 report(num_lanes - int(playing_E.sum()))
             except KeyboardInterrupt:
@@ -306,7 +310,8 @@ def play_steps(
     screen = None if config.env else AtariLanes(config, 1, num_threads=1, color=True)
     try:
         frame_EHW = env.reset(env_seed)
-        lanes = Lanes(frame_EHW, config, network.config.past_actions, observation_of(env))
+        past_actions, state_size = network.config.past_actions, network.state_size
+        lanes = Lanes(frame_EHW, config, past_actions, observation_of(env), state_size)
         first = screen.reset(env_seed)[0].copy() if screen else draw(env, config, frame_EHW[0])
         yield PlayedStep(first, None, None, 0.0)
         score, on = 0.0, np.ones(1, bool)
@@ -333,7 +338,7 @@ def play_steps(
             yield PlayedStep(frame, int(action_E[0]), values.pop()[0], score)
             if over:
                 break
-            lanes.push(step.frame_EHW, action_E, begins_E=~on)
+            lanes.push(step.frame_EHW, action_E, ~on, step.reward_E)
     finally:
         env.close()
         if screen:

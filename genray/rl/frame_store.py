@@ -16,6 +16,8 @@ from genray.rl import kernels
 from genray.rl.chunk import Sample, SlicedSample
 from genray.rl.replay_config import ShardLayout
 
+ROWS_A_LOAD = 64
+
 
 def pieces(head: int, count: int, rows: int) -> list[tuple[slice, slice]]:
     """Return where the rows `head` … head + count − 1 are in a ring buffer of `rows` slots, as
@@ -262,6 +264,20 @@ def unpack(sliced: SlicedSample, layout: ShardLayout, out: Sample) -> None:
             "memory"
         )
     sliced.copy_draw(out)
+
+
+def load_frames(store: FrameStore, path: Path, layout: ShardLayout, heads: dict[int, int]) -> None:
+    """Read the frames of a file that `save` wrote into `store`, oldest first. Both kinds of store
+    use the same file format. `heads`: rows ever written in each lane of a source.
+    """
+    stored_LCP = np.load(path, mmap_mode="r")
+    each = layout.lanes_per_source
+    for place, source in enumerate(layout.sources):
+        lanes = slice(place * each, (place + 1) * each)
+        for first in range(max(0, heads[source] - layout.rows), heads[source], ROWS_A_LOAD):
+            rows = min(ROWS_A_LOAD, heads[source] - first)
+            slot_T = np.arange(first, first + rows) % layout.rows
+            store.write(lanes, first, stored_LCP[lanes, slot_T])
 
 
 def make_store(kind: Literal["raw", "lz4"], lanes: int, rows: int, pixels: int) -> FrameStore:

@@ -4,19 +4,22 @@ Shapes: B batch, S stack, H height, W width, A actions, K past actions, Z output
 features.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
+from genray.rl.encoders import he_init as he_init
 from genray.rl.encoders import make_encoder, normalise_residuals
+from genray.rl.encoders import to_floats as to_floats
 from genray.rl.heads import IQNHead, make_head
+from genray.rl.network_config import NetworkConfig as NetworkConfig
 from genray.rl.noisy import NoisyLinear
 from genray.rl.observation import Observation
 from genray.rl.record_encoder import RecordEncoder
+from genray.rl.recurrent import Memory
 from genray.rl.targets import legal_only
 from genray.threads import FlopCount
 
@@ -26,90 +29,6 @@ from genray.threads import FlopCount
 OUTPUT_SCALE = 0.1
 COSINES = 64
 """Cosines that embed a quantile's probability. [Dabney 2018]"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """The shape of the Q-network."""
-
-    encoder: Literal["nature", "der", "impala"] = "nature"
-    """nature: three convolutions; der: two with stride 5, which take a third of the time; impala:
-    three stages with residual blocks.
-    """
-    channels: tuple[int, int, int] = (32, 64, 64)
-    """Channels of the three convolutions of `nature` (8x8 stride 4, 4x4 stride 2, 3x3 stride 1)."""
-    impala_width: float = bounded(1.0, above=0, max=16, example=2)
-    """Factor on the channels of `impala`: 16, 32, 32."""
-    pooling: Literal["none", "max", "average"] = "none"
-    """What follows the encoder: max: adaptive max pooling to 6x6; average: the mean over all
-    places. [Clark 2024, https://arxiv.org/abs/2411.03820; Sokar 2025,
-    https://arxiv.org/abs/2505.17749]
-    """
-    spectral_norm: bool = False
-    """Divide the weights of the residual convolutions of `impala` by their largest singular
-    value.
-    """
-    head: Literal["scalar", "c51", "iqn"] = "scalar"
-    """scalar: Q-values. c51: distributions of returns on a fixed support. iqn: quantiles of
-    returns. [Bellemare 2017, https://arxiv.org/abs/1707.06887; Dabney 2018,
-    https://arxiv.org/abs/1806.06923]
-    """
-    atoms: int = bounded(51, min=2, example=51)
-    """Atoms of a distribution of `c51`."""
-    value_limit: float = bounded(10.0, above=0, example=10)
-    """The support of `c51` is −value_limit … value_limit; returns outside are moved to its ends."""
-    quantiles: int = bounded(8, min=1, max=200, example=8)
-    """Quantiles of `iqn`."""
-    value_rescaling: bool = False
-    """The network's values are h(return) with h(x) = sign(x) (√(|x| + 1) − 1) + x / 1,000, which
-    allows unclipped rewards. [Pohlen 2018, https://arxiv.org/abs/1805.11593]
-    """
-    noisy: float = bounded(0.0, min=0, max=2, note="(0: off)", example=0.5)
-    """σ₀ of noisy layers, which replace the fully connected layers and explore. [Fortunato 2017,
-    https://arxiv.org/abs/1706.10295]
-    """
-    hidden: int = bounded(512, min=1, example=512)
-    """Units of the fully connected layer (of each stream, when dueling)."""
-    dueling: bool = True
-    """Two streams, V(s) and A(s, a), and Q = V + A − mean A."""
-    shared_hidden: bool = False
-    """The dueling streams share their fully connected layer, which saves time."""
-    median_frame: bool = False
-    """Subtract the per-pixel median of the first batch's frames from every frame, so that a static
-    background becomes 0. The median is stored in the model.
-    """
-    input_gain: float = bounded(1.0, above=0, example=4)
-    """Factor on the network's input (pixels from 0 to 1, minus the median frame)."""
-    past_actions: int = bounded(0, min=0, max=16, example=4)
-    """Number of last actions that are added, one-hot, to the convolutions' features. They help
-    where frames alone do not show a motion.
-    """
-    normalise: bool = False
-    """Subtract from each vector of an observation the mean of those that were learned from, and
-    divide by their standard deviation. Both are kept in the model.
-    """
-    layer_norm: bool = False
-    """Normalise the convolutions' features and the hidden layers, which makes short runs less
-    dependent on the seed. [Ba 2016, https://arxiv.org/abs/1607.06450; in Q-learning: Gallici 2024,
-    https://arxiv.org/abs/2407.04811]
-    """
-
-    def validate(self) -> None:
-        """Raise ConfigError for an invalid option."""
-        check_bounds(self)
-        require(
-            min(self.channels) >= 1,
-            f"--channels {self.channels}: every layer needs ≥ 1 channel, e.g. 32 64 64",
-        )
-        require(
-            not self.spectral_norm or self.encoder == "impala",
-            f"--spectral-norm: --encoder {self.encoder} has no residual convolutions; use "
-            "--encoder impala",
-        )
-        require(
-            not self.value_rescaling or self.head != "c51",
-            "--value-rescaling: the support of c51 is fixed; use --head scalar or iqn",
-        )
 
 
 class QNetwork(nn.Module):
@@ -152,7 +71,10 @@ class QNetwork(nn.Module):
             self.convolutions, features = nn.Sequential(encoder), encoder.features
         if config.layer_norm:
             self.convolutions.append(nn.LayerNorm(features))
-        features += config.past_actions * num_actions
+        self.memory = (
+            Memory(features, num_actions, config.lstm_units) if config.lstm_units else None
+        )
+        features = config.lstm_units or features + config.past_actions * num_actions
 
         def linear(inputs: int, outputs: int) -> nn.Linear:
             if config.noisy:
@@ -205,12 +127,15 @@ class QNetwork(nn.Module):
         the last K actions, newest first, −1 before the episode's first action; ignored, and may be
         None, if `past_actions` is 0. `tau_BZ`: the probabilities of the quantiles of `iqn`; None:
         midpoints. `features_BF`: what `convolutions` returned for these frames, if it is known.
+
+        Raises ConfigError for a network with an LSTM, which needs its state: use `step`.
         """
+        check_stateless(self)
         legal_BA = self.legal(frames_BSHW)
         if features_BF is None:
             features_BF = self.convolutions(self.inputs(frames_BSHW))
         if raw:
-            return self._outputs(features_BF, past_BK, tau_BZ, legal_BA)
+            return self.outputs(features_BF, past_BK, tau_BZ, legal_BA)
         return self.q_of_features(features_BF, past_BK, tau_BZ, legal_BA)
 
     def q_of_features(
@@ -223,8 +148,28 @@ class QNetwork(nn.Module):
         """Return the Q-values, float32 [B, A], of observations that `convolutions` encoded.
         `legal_BA`: which actions are legal, bool; None: all are.
         """
-        outputs = self._outputs(features_BF, past_BK, tau_BZ, legal_BA)
+        outputs = self.outputs(features_BF, past_BK, tau_BZ, legal_BA)
         return legal_only(self.head.q(outputs), legal_BA)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers in the recurrent state of one lane; 0 without an LSTM."""
+        return self.memory.state_size if self.memory else 0
+
+    def step(
+        self, frames_BSHW: Tensor, last_action_B: Tensor, last_reward_B: Tensor, state_BS: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return (Q-values [B, A], state after the step) of a network with an LSTM, both float32.
+
+        At an episode's start, the state is zero, the last action −1 and the last reward 0. The
+        reward is the game's own.
+        """
+        assert self.memory is not None, "a network without lstm_units has no state"
+        features_B1F = self.convolutions(self.inputs(frames_BSHW))[:, None]
+        before = last_action_B[:, None], last_reward_B[:, None]
+        never_B1 = torch.zeros_like(before[0], dtype=torch.bool)
+        hidden_B1U, state_BS = self.memory(features_B1F, *before, state_BS, never_B1)
+        return self.q_of_features(hidden_B1U[:, 0], legal_BA=self.legal(frames_BSHW)), state_BS
 
     @property
     def statistics(self) -> list[Tensor]:
@@ -259,13 +204,16 @@ class QNetwork(nn.Module):
             floats_BSHW *= self.config.input_gain
         return floats_BSHW
 
-    def _outputs(
+    def outputs(
         self,
         features: Tensor,
         past_BK: Tensor | None,
         tau_BZ: Tensor | None,
         legal_BA: Tensor | None,
     ) -> Tensor:
+        """Return the outputs from which `head` computes Q-values, from the encoder's features or
+        the LSTM's hidden values.
+        """
         if self.config.past_actions:
             assert past_BK is not None, "this network was made with past_actions"
             one_hot_BKA = past_BK[..., None] == torch.arange(
@@ -330,29 +278,14 @@ def _through(stream: nn.Sequential, features_BF: Tensor) -> Tensor:
         return output(features_BF.float())
 
 
-def to_floats(frames_BSHW: Tensor) -> Tensor:
-    """Convert uint8 frames, 0 to 255, to float32, 0 to 1, with channels last in memory.
-
-    With this memory format, the convolutions' backward pass on a CPU takes 2/3 of the time.
-    """
-    if frames_BSHW.device.type != "cpu" or torch.compiler.is_exporting():
-        return frames_BSHW.to(torch.float32, memory_format=torch.channels_last).mul_(1.0 / 255.0)
-    # Copy one frame of the stack at a time: in one call for all frames, PyTorch takes one and a
-    # half to two times as long to change type and memory format.
-    batch, stack, height, width = frames_BSHW.shape
-    floats_BHWS = torch.empty(batch, height, width, stack)
-    for index in range(stack):
-        floats_BHWS[..., index].copy_(frames_BSHW[:, index])
-    return floats_BHWS.mul_(1.0 / 255.0).permute(0, 3, 1, 2)
-
-
-def he_init(module: nn.Module) -> None:
-    """Initialise a convolution or linear layer: weights normal with variance 2/fan_in, biases 0.
-    [He 2015, https://arxiv.org/abs/1502.01852]
-    """
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+def check_stateless(network: QNetwork) -> None:
+    """Raise ConfigError for a network with an LSTM, where states are not supported."""
+    units = network.config.lstm_units
+    require(
+        not units,
+        f"--lstm-units {units}: this policy carries a state from step to step, which is supported "
+        "by train, evaluate and play only; use a policy without an LSTM here",
+    )
 
 
 def update_flop(card: dict[str, Any], batch_size: int) -> float:
@@ -367,7 +300,11 @@ def update_flop(card: dict[str, Any], batch_size: int) -> float:
         torch.zeros(1, card["past_actions"], dtype=torch.int64) if card["past_actions"] else None
     )
     with torch.no_grad(), FlopCount() as count:
-        network(frames_BSHW, past_BK)
+        if network.memory is None:
+            network(frames_BSHW, past_BK)
+        else:
+            zero_1 = torch.zeros(1)
+            network.step(frames_BSHW, zero_1, zero_1, torch.zeros(1, network.state_size))
     return 5 * batch_size * count.flop
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from genray.rl.encoders import POOLED
-from genray.rl.networks import QNetwork
+from genray.rl.networks import QNetwork, check_stateless
 from genray.rl.observation import Field
 from genray.rl.record_encoder import TORCH_DTYPES
 
@@ -27,6 +27,7 @@ class PortableNetwork(nn.Module):
 
     def __init__(self, network: QNetwork):
         super().__init__()
+        check_stateless(network)
         self.network = copy.deepcopy(network).cpu().requires_grad_(False)
         self.eval()
         for module in list(self.network.modules()):

@@ -13,6 +13,7 @@ from genray.rl.exploration import ExploreConfig
 from genray.rl.gym_presets import acrobot, cartpole, lunar_lander, minatar, minigrid
 from genray.rl.learner import LearnerConfig
 from genray.rl.networks import NetworkConfig
+from genray.rl.recurrent_presets import blind_catch, r2d2, r2d2_lite
 from genray.rl.replay import ReplayConfig
 
 
@@ -188,7 +189,10 @@ PRESETS: dict[str, Callable[[], DQNConfig]] = {
         bbf,
         bbf_lite,
         btr,
+        r2d2,
+        r2d2_lite,
         catch,
+        blind_catch,
         cartpole,
         acrobot,
         lunar_lander,

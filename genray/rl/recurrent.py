@@ -18,6 +18,10 @@ from torch.nn import functional
 
 from genray.shapes import check_shapes
 
+FORGET_BIAS = 1.0
+MOST_WINDOWS = 4
+"""With more than one window for this many steps, steps are computed one by one."""
+
 
 def rows_of(sequence_N: Sequence[Any] | Tensor, batch: int) -> list[Any]:
     """Cut one long sequence into `batch` rows of equal length, so that row b continues row b − 1.
@@ -94,12 +98,23 @@ def unroll(
     """Return the hidden values of an LSTM at every step, float32 [B, T, U], and its last state.
 
     `begins_BT`: bool; the state is set to zero before each step at which an episode begins. The
-    steps between two such steps of any row are one window, which is computed in one call.
+    steps between two such steps of any row are one window, which is computed in one call. If there
+    are many windows, steps are computed one by one, which then takes half the time.
     """
     check_shapes(input_BTI=input_BTI, state_BS=state_BS, begins_BT=begins_BT)
     steps = input_BTI.shape[1]
     cuts = begins_BT.any(dim=0).nonzero().flatten().tolist()
     outputs = []
+    if steps == 1 or len(cuts) * MOST_WINDOWS > steps:
+        hidden_BU, cell_BU = state_BS.chunk(2, dim=1)
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        weights = [lstm.get_parameter(name) for name in names]
+        for step in range(steps):
+            begins_B1 = begins_BT[:, step, None]
+            both = (hidden_BU.masked_fill(begins_B1, 0), cell_BU.masked_fill(begins_B1, 0))
+            hidden_BU, cell_BU = torch.lstm_cell(input_BTI[:, step], both, *weights)
+            outputs.append(hidden_BU)
+        return torch.stack(outputs, dim=1), torch.cat([hidden_BU, cell_BU], dim=1)
     for first, last in pairwise(sorted({0, *cuts, steps})):
         state_BS = state_BS.masked_fill(begins_BT[:, first, None], 0.0)
         # PyTorch's states have a first dimension for the layers, of which there is one.
@@ -115,7 +130,9 @@ class Memory(nn.Module):
     and the last reward.
 
     [Kapturowski 2019, https://openreview.net/forum?id=r1lyTjAqYX] The reward is that of the game,
-    through tanh, so that acting needs no option of the training. Weights begin as in PyTorch.
+    through tanh, so that acting needs no option of the training. Weights begin as in PyTorch, with
+    1 added to the bias of the forget gate, so that the cell keeps its values at first. [Jozefowicz
+    2015, https://proceedings.mlr.press/v37/jozefowicz15.html]
 
     Args:
         features: F.
@@ -127,6 +144,8 @@ class Memory(nn.Module):
         super().__init__()
         self.num_actions = num_actions
         self.lstm = nn.LSTM(features + num_actions + 1, units, batch_first=True)
+        with torch.no_grad():
+            self.lstm.get_parameter("bias_ih_l0")[units : 2 * units] += FORGET_BIAS
 
     @property
     def state_size(self) -> int:

@@ -6,7 +6,8 @@ width, P = H·W, K past actions.
 
 Bytes per transition (84x84): frame 7,056 + action, age, horizon, valid 4 + return, discount 8 +
 tree leaf and parents 8·(8/7) = 9.1, in all 7,077. Stacks are assembled when sampled. If n or γ
-is annealed, a row also has its reward and how it ends the episode: 5 bytes.
+is annealed, a row also has its reward and how it ends the episode: 5 bytes. rl/sequences.py says
+what sequences of a recurrent network need.
 """
 
 from dataclasses import replace
@@ -18,13 +19,13 @@ import numpy as np
 from genray.errors import CheckpointError
 from genray.rl import kernels, targets
 from genray.rl.chunk import Chunk, Draw, PlacedSample, Sample, SlicedSample, empty_draw
-from genray.rl.frame_store import FrameStore, Places, RawFrames, make_store, pieces
+from genray.rl.frame_store import FrameStore, Places, RawFrames, load_frames, make_store, pieces
 from genray.rl.replay_config import ReplayConfig as ReplayConfig
 from genray.rl.replay_config import ShardLayout as ShardLayout
 from genray.rl.replay_config import plan_shards as plan_shards
+from genray.rl.sequences import SequenceStore
 from genray.rl.sum_tree import SumTree
 
-ROWS_A_LOAD = 64
 _IN_ORDER = np.empty(0)
 
 
@@ -62,6 +63,7 @@ class ReplayShard:
         self._reward_LC, self._end_LC = np.zeros(annealed, np.float32), np.zeros(annealed, np.uint8)
         self.returns: tuple[int, float] = (layout.n_step, 0.0)
         """(n, γ) of the next draws, if n or γ is annealed; n is at most the layout's."""
+        self._sequences = layout.sequence and SequenceStore(lanes, rows, layout.sequence)
         self._tree = SumTree(lanes * rows)
         self._rng = np.random.default_rng(seed)
         self._repeat = layout.stack_start == "repeat"
@@ -84,6 +86,7 @@ class ReplayShard:
         """Bytes of memory that the shard takes."""
         rewards = self._reward_LC.nbytes + self._end_LC.nbytes
         rows = self._row_LC.nbytes + rewards + self._head_L.nbytes
+        rows += self._sequences.nbytes if self._sequences else 0
         return rows + self._tree.nbytes + self._frames.nbytes
 
     @property
@@ -124,6 +127,8 @@ class ReplayShard:
             if chunk.reward_ET is not None and chunk.end_ET is not None:
                 self._reward_LC[lanes, ring] = chunk.reward_ET[:, part]
                 self._end_LC[lanes, ring] = chunk.end_ET[:, part]
+        if self._sequences:
+            self._sequences.write(lanes, head, chunk)
         self._head[source] = head + num_rows
         self._head_L[lanes] = head + num_rows
         self._expected[source] = (chunk.incarnation, chunk.first_row + num_rows)
@@ -140,7 +145,7 @@ class ReplayShard:
         if last <= 0:
             return
         for ring, _ in pieces(first, last - first, self.layout.rows):
-            self.size -= int(np.count_nonzero(self._valid_LC[lanes, ring]))
+            self.size -= self._each * int(np.count_nonzero(self._valid_LC[lanes, ring]))
             self._valid_LC[lanes, ring] = False
             self._tree.set(self._leaves(lanes, ring), 0.0)
 
@@ -160,12 +165,38 @@ class ReplayShard:
             reach_LT = np.minimum(self._age_LC[lanes, ring], self.layout.lookback)
             # A transition is valid if its whole observation belongs to the current stream.
             valid_LT = chunk.valid_ET[:, new] & (row_T - reach_LT >= floor)
+            if self._sequences:
+                self._sequences.delta_LC[lanes, ring] = chunk.delta_ET[:, new]
+                self._horizon_LC[lanes, ring] *= valid_LT  # 0: not learned from
+                continue
             self._valid_LC[lanes, ring] = valid_LT
             priority_LT = np.where(valid_LT, self._priority(chunk.delta_ET[:, new]), 0.0)
             self._tree.set(self._leaves(lanes, ring), priority_LT.ravel())
             added += int(np.count_nonzero(valid_LT))
+        if self._sequences:
+            added = self._complete_sequences(self._sequences, lanes, head, floor, chunk.num_rows)
         self.size += added
         return added
+
+    def _complete_sequences(
+        self, sequences: SequenceStore, lanes: slice, head: int, floor: int, num_rows: int
+    ) -> int:
+        """Put the sequences that a chunk completed into the tree; return their transitions."""
+        start_N = sequences.completed(head, num_rows, floor)
+        slot_N = start_N % self.layout.rows
+        reach_LN = np.minimum(self._age_LC[lanes, slot_N], self.layout.lookback)
+        valid_LN = start_N - reach_LN >= floor
+        self._valid_LC[lanes, slot_N] = valid_LN
+        delta_LN = sequences.first_priorities(lanes, start_N, self._horizon_LC)
+        priority_LN = np.where(valid_LN, self._priority(delta_LN), 0.0)
+        lane_L1 = np.arange(lanes.start, lanes.stop)[:, None]
+        self._tree.set((lane_L1 * self.layout.rows + slot_N).ravel(), priority_LN.ravel())
+        return self._each * int(np.count_nonzero(valid_LN))
+
+    @property
+    def _each(self) -> int:
+        """Transitions for which one leaf of the tree counts."""
+        return self.layout.sequence.period if self.layout.sequence else 1
 
     def _leaves(self, lanes: slice, ring: slice) -> np.ndarray:
         """Return the tree's indices of some slots of some lanes, lane by lane; int64."""
@@ -181,9 +212,8 @@ class ReplayShard:
         """
         layout = self.layout
         if out is None:
-            out = Sample.empty(
-                count, layout.stack, layout.frame_shape, layout.past_actions, layout.later
-            )
+            shape = (layout.stack, layout.frame_shape, layout.past_actions, layout.later)
+            out = Sample.empty(count, *shape, layout.sequence)
         self._frames.stacks(
             self._draw(count, out, shuffled),
             self._repeat,
@@ -195,7 +225,8 @@ class ReplayShard:
     def sample_places(self, count: int, *, shuffled: bool = False) -> PlacedSample:
         """Sample like `sample`, without the frames."""
         places = Places(np.empty(0, np.int64), *np.empty((3, 0), np.uint8))
-        draw = empty_draw(count, self.layout.past_actions, self.layout.later)
+        layout = self.layout
+        draw = empty_draw(count, layout.past_actions, layout.later, layout.sequence)
         out = PlacedSample(**draw, **places._asdict())
         return replace(out, **self._draw(count, out, shuffled)._asdict())
 
@@ -207,11 +238,13 @@ class ReplayShard:
 
         `packed`: compress the frames.
         """
-        draw = Draw(**empty_draw(count, self.layout.past_actions, self.layout.later))
+        layout = self.layout
+        draw = Draw(**empty_draw(count, layout.past_actions, layout.later, layout.sequence))
         places = self._draw(count, draw, shuffled)
-        reach_B = np.maximum(places.horizon_B, np.uint8(self.layout.later))
+        reach_B = np.maximum(places.horizon_B, np.uint8(layout.later))
+        after = max(layout.n_step, layout.later)
         slices = self._frames.slices(
-            places._replace(horizon_B=reach_B), self.layout.stack - 1, self.layout.n_step, packed
+            places._replace(horizon_B=reach_B), layout.stack - 1, after, packed
         )
         ages = {
             "age_B": places.age_B,
@@ -246,6 +279,8 @@ class ReplayShard:
             horizon_B,
             next_age_B,
         )
+        if self._sequences:
+            self._sequences.fill(self._row_LC, leaf_B, out)
         if self.layout.anneals_returns:
             kernels.returns(
                 self._row_LC, self._reward_LC, self._end_LC, leaf_B, *self.returns,
@@ -298,6 +333,8 @@ class ReplayShard:
         self._frames.save(folder / "frame_LCP.npy", used)
         for name in self._saved_arrays:
             np.save(folder / f"{name}.npy", getattr(self, f"_{name}")[:, :used])
+        if self._sequences:
+            self._sequences.save(folder, used)
         np.save(folder / "tree.npy", self._tree.state().reshape(self.layout.lanes, -1)[:, :used])
         return {
             "layout": {
@@ -338,6 +375,8 @@ class ReplayShard:
         used = state["used"]
         for name in self._saved_arrays:
             getattr(self, f"_{name}")[:, :used] = np.load(folder / f"{name}.npy")
+        if self._sequences:
+            self._sequences.load(folder)
         # A sample has at most n_step frames after its stack, so longer horizons do not fit.
         if (longest := int(self._horizon_LC.max())) > self.layout.n_step:
             raise CheckpointError(
@@ -345,12 +384,13 @@ class ReplayShard:
                 "or more, not "
                 f"{self.layout.n_step}"
             )
-        self._load_frames(folder / "frame_LCP.npy", {int(k): v for k, v in state["head"].items()})
+        heads = {int(k): v for k, v in state["head"].items()}
+        load_frames(self._frames, folder / "frame_LCP.npy", self.layout, heads)
         leaves_LC = np.zeros((self.layout.lanes, self.layout.rows))
         leaves_LC[:, :used] = np.load(folder / "tree.npy")
         self._tree.restore(leaves_LC.ravel())
         self._rng.bit_generator.state = state["rng"]
-        self._head = {int(k): v for k, v in state["head"].items()}
+        self._head = heads
         self._head_L[:] = np.repeat(
             [self._head[source] for source in self.layout.sources], self.layout.lanes_per_source
         )
@@ -358,18 +398,3 @@ class ReplayShard:
         self._expected = {int(k): (v[0], v[1]) for k, v in state["expected"].items()}
         self.size, self.inserted = state["counts"]["size"], state["counts"]["inserted"]
         self.dropped_updates = state["counts"]["dropped_updates"]
-
-    def _load_frames(self, path: Path, heads: dict[int, int]) -> None:
-        """Read the frames of a file into the store in portions, oldest first. Both kinds of store
-        use the same file format.
-        """
-        stored_LCP = np.load(path, mmap_mode="r")
-        each = self.layout.lanes_per_source
-        for place, source in enumerate(self.layout.sources):
-            lanes = slice(place * each, (place + 1) * each)
-            for first in range(
-                max(0, heads[source] - self.layout.rows), heads[source], ROWS_A_LOAD
-            ):
-                rows = min(ROWS_A_LOAD, heads[source] - first)
-                slot_T = np.arange(first, first + rows) % self.layout.rows
-                self._frames.write(lanes, first, stored_LCP[lanes, slot_T])

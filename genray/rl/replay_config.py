@@ -5,6 +5,7 @@ from typing import Literal
 
 from genray.bounds import bounded, check_bounds
 from genray.errors import ConfigError, require
+from genray.rl.sequences import SequenceLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +83,10 @@ class ShardLayout:
     """
     later: int = 0
     """J, the number of rows after a transition whose frames and actions are drawn as well; at most
-    n_step.
+    n_step, or the rows of a sequence after its first one.
     """
+    sequence: SequenceLayout | None = None
+    """The sequences that are drawn for a recurrent network; None: transitions are drawn."""
 
     @property
     def lanes(self) -> int:
@@ -95,7 +98,8 @@ class ShardLayout:
         """Number of earlier rows that the observation at a row uses, for its stack of frames and
         its past actions.
         """
-        return max(self.stack - 1, self.past_actions)
+        last_action = 1 if self.sequence else 0
+        return max(self.stack - 1, self.past_actions, last_action)
 
 
 def plan_shards(
@@ -111,6 +115,7 @@ def plan_shards(
     chunk_rows: int,
     anneals_returns: bool = False,
     later: int = 0,
+    sequence: SequenceLayout | None = None,
 ) -> list[ShardLayout]:
     """Return the layouts of the M shards: which collectors write to a shard, and the number of rows
     of its ring buffers.
@@ -128,6 +133,10 @@ def plan_shards(
     # sampled. A ring buffer needs one row more than these.
     rows = config.capacity // (collectors * lanes)
     needed = chunk_rows + n_step + max(stack - 1, past_actions) + 1
+    if sequence:  # a sequence needs all its rows, and starts at a multiple of its period
+        period, later = sequence.period, sequence.rows - 1
+        rows = rows // period * period
+        needed = -(-(chunk_rows + sequence.rows + max(stack, past_actions) + 1) // period) * period
     if rows < needed:
         raise ConfigError(
             f"--capacity {config.capacity}: leaves {rows} rows for each of {collectors * lanes} "
@@ -146,6 +155,7 @@ def plan_shards(
             n_step=n_step,
             anneals_returns=anneals_returns,
             later=later,
+            sequence=sequence,
         )
         for shard in range(config.shards)
     ]

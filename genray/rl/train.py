@@ -170,7 +170,9 @@ class Trainer:
         ratio: dict[str, float | int | None] = {}
         if columns_of(self._config) != COLUMNS:
             samples = learner.batch_size * learner.learners
-            ratio["replay_ratio"] = now.samples_per_insert / samples
+            ratio["replay_ratio"] = (
+                now.samples_per_insert / samples / self._config.transitions_per_sample
+            )
             # A reset begins the update after each multiple of the period.
             ratio["next_reset"] = -(-max(1, now.updates) // every) * every if every else None
         return {
@@ -300,7 +302,15 @@ def milestones(start: int, end: int, *periods: int) -> Iterator[int]:
 def transition_bytes(config: DQNConfig) -> int:
     """Return the bytes of a transition in a checkpoint, or in memory if frames are uncompressed."""
     height, width = probe_env(config.env).frame_shape
-    return height * width + BYTES_BESIDE_FRAME
+    return height * width + bytes_beside_frame(config)
+
+
+def bytes_beside_frame(config: DQNConfig) -> int:
+    """Return the bytes of a transition without its frame. Sequences also need rewards, errors and
+    states (`sequences.SequenceStore`).
+    """
+    sequence = config.sequence_layout
+    return BYTES_BESIDE_FRAME + (8 + 4 * sequence.state_size // sequence.period if sequence else 0)
 
 
 def memory_bytes(config: DQNConfig) -> int:
@@ -311,7 +321,7 @@ def memory_bytes(config: DQNConfig) -> int:
     """
     height, width = probe_env(config.env).frame_shape
     if config.replay.replay_store == "lz4":
-        return height * width // 6 + BYTES_BESIDE_FRAME + 12
+        return height * width // 6 + bytes_beside_frame(config) + 12
     return transition_bytes(config)
 
 

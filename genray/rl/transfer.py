@@ -30,7 +30,7 @@ class DeviceSample(Draw):
             torch.empty((count, frames, *layout.frame_shape), dtype=torch.uint8, device=device)
             for frames in (layout.stack + layout.later, layout.stack)
         )
-        draw = empty_draw(count, layout.past_actions, layout.later)
+        draw = empty_draw(count, layout.past_actions, layout.later, layout.sequence)
         return cls(obs_BSHW=obs_BSHW, next_obs_BSHW=next_obs_BSHW, **draw)
 
     def fill(self, sample: Sample) -> None:
@@ -55,6 +55,8 @@ class DeviceBatch(NamedTuple):
     discount_B: Tensor
     probability_B: Tensor
     later_BJ: Tensor
+    steps_BTF: Tensor
+    state_BS: Tensor
 
 
 def empty_sample(count: int, layout: ShardLayout, device: torch.device) -> Sample:
@@ -63,7 +65,9 @@ def empty_sample(count: int, layout: ShardLayout, device: torch.device) -> Sampl
 
     PyTorch keeps freed pinned memory for reuse, so only the first few batches pin new memory.
     """
-    out = Sample.empty(count, layout.stack, layout.frame_shape, layout.past_actions, layout.later)
+    out = Sample.empty(
+        count, layout.stack, layout.frame_shape, layout.past_actions, layout.later, layout.sequence
+    )
     if device.type != "cuda":
         return out
     obs_BSHW, next_obs_BSHW = (

@@ -14,6 +14,7 @@ from genray.rl.exploration import ExploreConfig
 from genray.rl.learner import LearnerConfig
 from genray.rl.networks import NetworkConfig
 from genray.rl.replay import ReplayConfig
+from genray.rl.sequences import SequenceConfig
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -57,6 +58,7 @@ class TrainingOptions(TypedDict, total=False):
     median_frame: bool
     input_gain: float
     past_actions: int
+    lstm_units: int
     normalise: bool
     layer_norm: bool
     # genray.rl.learner.LearnerConfig
@@ -107,6 +109,12 @@ class TrainingOptions(TypedDict, total=False):
     num_steps_sampled_before_learning_starts: int
     samples_per_insert: float
     training_intensity: float
+    # genray.rl.sequences.SequenceConfig
+    sequence_length: int
+    sequence_overlap: int
+    burn_in: int
+    priority_eta: float
+    stored_state: bool
     # genray.rl.config.RunConfig
     evaluate_epsilon: float
     publish_every: int
@@ -140,6 +148,7 @@ PARTS: dict[str, type] = {
     "explore": ExploreConfig,
     "collect": CollectConfig,
     "run": RunConfig,
+    "sequences": SequenceConfig,
 }
 # Fields that are no options here. RLlib and Tune decide how long to train, and how often and where
 # to save; num_gpus_per_learner decides the device.

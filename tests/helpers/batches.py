@@ -34,6 +34,8 @@ def random_batch(
         key_B=np.arange(size),
         probability_B=np.full(size, 1 / size) if probability_B is None else probability_B,
         later_BJ=np.zeros((size, 0), np.int16),
+        steps_BTF=np.zeros((size, 0, 7), np.float32),
+        state_BS=np.zeros((size, 0), np.float32),
     )
     if not later:
         return batch

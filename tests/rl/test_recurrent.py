@@ -51,7 +51,9 @@ def test_windows_with_carried_state_equal_one_long_pass(lstm, length):
     torch.testing.assert_close(state, last, atol=1e-6, rtol=0)
 
 
-def test_unroll_begins_each_episode_with_a_state_of_zero(lstm):
+@pytest.mark.parametrize("most", [1, 100])
+def test_unroll_begins_each_episode_with_a_state_of_zero(lstm, most, monkeypatch):
+    monkeypatch.setattr("genray.rl.recurrent.MOST_WINDOWS", most)  # in windows; step by step
     input_BTI, state = torch.randn(3, 10, INPUTS), torch.randn(3, 2 * UNITS)
     begins_BT = torch.zeros(3, 10, dtype=torch.bool)
     begins_BT[0, 0] = begins_BT[0, 4] = begins_BT[1, 4] = begins_BT[1, 9] = True

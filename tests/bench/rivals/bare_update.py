@@ -53,6 +53,8 @@ def batch_of(size: int) -> Sample:
         key_B=np.arange(size),
         probability_B=rng.random(size) / 1000,
         later_BJ=np.zeros((size, 0), np.int16),
+        steps_BTF=np.zeros((size, 0, 7), np.float32),
+        state_BS=np.zeros((size, 0), np.float32),
     )
 
 
