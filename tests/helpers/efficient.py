@@ -18,7 +18,7 @@ TINY_BBF: DQNConfig = replace(
         batch_size=8,
         learning_rate_fall=(20, 200),
         reset_every=30,
-        prediction_steps=3,
+        prediction_steps=2,
         average_updates=0,
     ),
     explore=replace(_LITE.explore, random_steps=30, anneal_steps=70),
