@@ -353,6 +353,7 @@ def test_the_card_describes_the_whole_network():
     ("option", "change"),
     [
         ("--shift", {"learner": LearnerConfig(shift=4)}),
+        ("--prediction-steps", {"learner": LearnerConfig(prediction_steps=1)}),
         ("--median-frame", {"network": NetworkConfig(median_frame=True)}),
     ],
 )
