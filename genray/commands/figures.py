@@ -10,7 +10,7 @@ from genray.options import parse
 @dataclass(frozen=True, kw_only=True)
 class FiguresConfig:
     """Draw figures about optimization: paths of optimizers, schedules, gradients by depth, losses,
-    and depth of plain and residual networks.
+    depth of plain and residual networks, batch sizes; and of code sizes of an autoencoder.
     """
 
     out: Path = Path("figures")
