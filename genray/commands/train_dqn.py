@@ -15,7 +15,7 @@ from genray.rl import presets
 from genray.rl.agent import LocalAgent
 from genray.rl.columns import columns_of
 from genray.rl.config import DQNConfig, RunConfig
-from genray.rl.engine import Engine
+from genray.rl.engine import Engine, probe_env
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import Trainer, check_disk, check_memory, milestones
 from genray.runs.live import Live
@@ -79,6 +79,25 @@ class LaunchConfig:
         """Return the command that continues `run`."""
         place = ["--address", self.address] if self.address else ["--local"] * self.local
         return shell_command("genray", "train", "dqn", "--resume", run, *place)
+
+
+BYTES_BESIDE_OBSERVATION = 21
+"""Bytes of a stored transition for action, age, horizon, return, discount and priority (see
+genray/rl/replay.py).
+"""
+
+
+def storage_note(config: DQNConfig) -> list[str]:
+    """Return a line with the bytes of a stored transition, for an environment other than Atari."""
+    if not config.env.env:
+        return []
+    height, width = probe_env(config.env).frame_shape
+    each, capacity = height * width + BYTES_BESIDE_OBSERVATION, config.replay.capacity
+    packed = ", before compression" if config.replay.replay_store == "lz4" else ""
+    return [
+        f"replay: {each:,} bytes for each transition, {height * width:,} of them its observation; "
+        f"{capacity:,} transitions: {each * capacity / 1e6:,.1f} MB{packed}"
+    ]
 
 
 def slug(config: DQNConfig) -> str:
@@ -222,7 +241,7 @@ def train_dqn(argv: list[str], prog: str) -> int:
         check_memory(config)
     # Create the run directory, then train.
     run = resumed or _new_run(launch, config)
-    for note in config.notes():
+    for note in [*config.notes(), *storage_note(config)]:
         print(note)
     train_in(run, config, launch, resumed=resumed is not None)
     print(run.place)
