@@ -93,7 +93,7 @@ class Observation:
         return slice(start, start + wanted.nbytes)
 
     def pack(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the records of E lanes, uint8 [E, 1, P], from arrays [E, *shape] by name."""
+        """Return the records of E lanes, uint8 [E, 1, P], from arrays [E, …] by name."""
         lanes = len(next(iter(arrays.values())))
         record_E1P = np.empty((lanes, 1, self.nbytes), np.uint8)
         for field in self.fields:
@@ -102,7 +102,7 @@ class Observation:
         return record_E1P
 
     def unpack(self, record_NP: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the arrays of packed records, uint8 [..., P], as new arrays [..., *shape]."""
+        """Return the arrays of packed records, uint8 [N, P], as new arrays."""
         return {field.name: self._array(field, record_NP) for field in self.fields}
 
     def _array(self, field: Field, record_NP: np.ndarray) -> np.ndarray:
