@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--presets", nargs="+", default=["cartpole", "acrobot"])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--steps", type=int, help="agent steps; the preset's unless given")
     parser.add_argument("--quick", action="store_true", help="CartPole, one seed, 3,000 steps")
     arguments = parser.parse_args()
@@ -53,7 +54,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for preset in arguments.presets:
         runs = []
-        for seed in range(1, arguments.seeds + 1):
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             runs.append(run := train_and_score(preset, seed, arguments.steps))
             shown = [f"{run[name]:,.0f}" for name in ("steps", "updates", "cpu_s", "wall_s")]
             rows.append((preset, seed, *shown, f"{run['score']:.1f}", f"{run['lowest']:.0f}"))
