@@ -11,7 +11,7 @@ import torch
 
 from genray.rl import targets
 from genray.rl.agent import LocalAgent
-from genray.rl.evaluate import constant_action_scores, evaluate, play_steps, random_play
+from genray.rl.evaluate import constant_action_scores, evaluate, random_play
 from genray.rl.exploration import EpsilonGreedy, epsilon_greedy, random_legal
 from genray.rl.heads import C51Head, Head, IQNHead, Outputs, ScalarHead
 from genray.rl.learner import Learner, LearnerConfig
@@ -226,4 +226,3 @@ def test_no_illegal_action_is_played_in_a_run_and_in_its_evaluation(noisy: float
         assert len(result.scores) == 16
     assert random_play(config.env, episodes=16).mean < 1
     assert constant_action_scores(config.env, episodes=4)["0"] == 1.0, "always up"
-    assert len(list(play_steps(network, config.env, epsilon=0.5))) > TOP
