@@ -4,8 +4,8 @@ stop at a pier.
     python examples/vector_environment.py
     cd examples && genray train dqn --preset cartpole --env vector_environment:Pier    # on Ray
 
-What you see: the share of boats that stop in time (the mean score), first of random actions, then
-of the trained agent, and its choice for one observation.
+What you see: the mean score, −1 for each step far from the pier, first of random actions, then of
+the trained agent, and its choice for one observation.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Pier(gymnasium.Env):
         self._distance += self._speed
         self._age += 1
         stopped = abs(self._distance) < 0.15 and abs(self._speed) < 0.08
-        return self._observe(), float(stopped), stopped, self._age >= 60, {}
+        return self._observe(), -min(abs(self._distance), 1.0), stopped, self._age >= 60, {}
 
     def _observe(self) -> np.ndarray:
         return np.array([self._distance, self._speed], np.float32)
