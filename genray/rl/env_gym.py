@@ -3,6 +3,7 @@
 Shapes: E lanes, P bytes of a packed record, A actions.
 """
 
+import contextlib
 import enum
 import inspect
 from collections.abc import Callable
@@ -125,7 +126,14 @@ def gym_lanes(
             f"--env {name}: making it{given} failed: {brief(error)}; --env-config gives its "
             f"arguments as JSON{traceback_note(error)}"
         ) from error
-    return GymLanes(name, vector, num_lanes)
+    try:
+        return GymLanes(name, vector, num_lanes)
+    except ConfigError:
+        if isinstance(vector, VectorEnv):
+            with contextlib.suppress(Exception):
+                vector.close()
+            vector.unwrapped.closed = True  # or Gymnasium would close it again when it is freed
+        raise
 
 
 def _has_parameter(factory: Callable[..., Any], name: str) -> bool:

@@ -372,6 +372,7 @@ def test_an_error_of_the_environment_has_one_line_and_its_traceback_a_file(
         with pytest.raises(RunFault) as fault:
             env.reset(0) if where == "reset" else env.step(np.zeros(2, int))
         line = str(fault.value)
+        env.close()
     assert f"Raises: its {where} failed: KeyError: 'no such rung" in line and "\n" not in line
     [report] = tmp_path.iterdir()
     assert line.endswith(f"; traceback: {report}")
