@@ -82,7 +82,7 @@ def blind_catch() -> DQNConfig:
         collect=CollectConfig(collectors=1, envs_per_collector=16, chunk_rows=8, n_step=10),
         sequences=SequenceConfig(sequence_length=16, sequence_overlap=8, burn_in=0),
         run=RunConfig(
-            steps=40_000, evaluate_every=0, checkpoint_every=0, evaluate_episodes=128,
+            steps=60_000, evaluate_every=0, checkpoint_every=0, evaluate_episodes=128,
             evaluate_epsilon=0.0,
         ),
     )  # fmt: skip
