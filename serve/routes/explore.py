@@ -80,7 +80,7 @@ def explore_routes(service: Service) -> APIRouter:
 
     @router.get(
         "/examples/{name}",
-        responses={**refusals(404, 422, 503), **PNG_ANSWER},
+        responses={**refusals(404, 422), **PNG_ANSWER},
         response_class=Response,
         summary="An example picture",
     )
@@ -91,8 +91,7 @@ def explore_routes(service: Service) -> APIRouter:
         found = await asyncio.to_thread(examples)
         if name not in found:
             raise NotFound(f"no example {name!r}; there are {', '.join(found)}", param="name")
-        # A pattern is drawn on its first request, which is slow work.
-        content = await service.run_slow(lambda check: example_png(name, size))
+        content = await asyncio.to_thread(example_png, name, size)
         return Response(content, media_type="image/png", headers=KEEP)
 
     @router.get(
