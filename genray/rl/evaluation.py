@@ -104,8 +104,9 @@ class Evaluation:
             protocol += [
                 f"sticky actions {self.sticky_actions:g}",
                 f"up to {self.noop_max} no-ops at the start",
+                f"at most {self.max_episode_frames:,} frames",
+                "lost lives ignored",
             ]
-        protocol += [f"at most {self.max_episode_frames:,} frames", "lost lives ignored"]
         return f"{score}\n{', '.join(protocol)}"
 
     def to_dict(self) -> dict[str, Any]:

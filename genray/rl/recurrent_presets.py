@@ -81,8 +81,9 @@ def blind_catch() -> DQNConfig:
         explore=ExploreConfig(epsilon=0.1, anneal_steps=8_000),
         collect=CollectConfig(collectors=1, envs_per_collector=16, chunk_rows=8, n_step=10),
         sequences=SequenceConfig(sequence_length=16, sequence_overlap=8, burn_in=0),
+        # Few updates are made, so collectors must get new weights after few of them.
         run=RunConfig(
             steps=60_000, evaluate_every=0, checkpoint_every=0, evaluate_episodes=128,
-            evaluate_epsilon=0.0,
+            evaluate_epsilon=0.0, publish_every=5,
         ),
     )  # fmt: skip
