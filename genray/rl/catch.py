@@ -102,7 +102,7 @@ class Catch:
 class BlindCatch(Catch):
     """Plays Catch with a ball that is seen in the first frame only, so that an agent needs memory.
 
-    The paddle stands still for the first `hidden` steps of the fall, and moves during the last 7
+    The paddle does not move in the first `hidden` steps of the fall, and moves during the last 7
     steps, in which it can reach every column. With `hidden` ≥ S, a stack of S frames shows the ball
     in no step in which the paddle moves, so the best policy without memory catches one ball in 8:
     its mean return is 2 / 8 − 1 = −0.75. The best policy with memory catches all: 1.0. The board
@@ -112,7 +112,7 @@ class BlindCatch(Catch):
 
     Args:
         num_lanes: E.
-        hidden: steps after the first frame for which the paddle stands still.
+        hidden: steps after the first frame in which the paddle does not move.
     """
 
     board, cell = 8, 5

@@ -4,7 +4,7 @@ Shapes: E lanes, A actions.
 """
 
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -132,12 +132,12 @@ def _box(path: str, space: spaces.Box) -> Field:
     bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
     low, high = (float(space.low.min()), float(space.high.max())) if bounded else (0.0, 1.0)
     return Field(
-        name=path, kind="image", shape=space.shape, dtype=dtype, channels=channels,  # type: ignore[arg-type]
+        name=path, kind="image", shape=space.shape, dtype=dtype, channels=channels,
         low=low, high=high if high > low else low + 1.0,
     )  # fmt: skip
 
 
-def _channels(space: spaces.Box) -> str | None:
+def _channels(space: spaces.Box) -> Literal["", "first", "last"] | None:
     """Return which axis of an image has the channels; None: the array is no image."""
     shape = space.shape
     if len(shape) == 2 and space.dtype == np.uint8 and min(shape) >= SMALLEST_IMAGE:

@@ -268,10 +268,10 @@ def test_masks_come_from_info_or_from_the_observation(name: str):
     observation = observation_of(env)
     assert observation is not None and observation.mask is not None
     frames = [env.reset(0), *(env.step(np.full(2, t % 4 % 3)).frame_EHW for t in range(4))]
-    masks = [observation.legal(frame).argmax(1).tolist() for frame in frames]  # type: ignore[union-attr]
+    masks = [observation.legal(frame).argmax(1).tolist() for frame in frames]
     assert masks == [[0, 0], [1, 1], [2, 2], [0, 0], [0, 0]]
     # Nothing is legal after the last step, where nobody acts: the mask is replaced by a full one.
-    assert observation.legal(frames[3]).all() and observation.legal(frames[4]).sum() == 2  # type: ignore[union-attr]
+    assert observation.legal(frames[3]).all() and observation.legal(frames[4]).sum() == 2
 
 
 class NothingLegal(Masked):

@@ -219,7 +219,7 @@ def test_no_illegal_action_is_played_in_a_run_and_in_its_evaluation(noisy: float
     agent = LocalAgent(config)
     advance(agent, 2_000)
     assert agent.learner.updates > 100
-    assert all(isinstance(each.env.own, Ladder) for each in agent.collectors)  # type: ignore[attr-defined]
+    assert all(isinstance(each.env.own, Ladder) for each in agent.collectors)
     network = agent.network()
     for epsilon in (0.0, 0.5):
         result = evaluate(network, config.env, episodes=16, epsilon=epsilon)

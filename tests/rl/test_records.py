@@ -330,7 +330,7 @@ def test_a_resumed_run_on_vectors_equals_an_uninterrupted_one(tmp_path: Path):
 def test_records_on_the_learner_s_device_give_the_same_run():
     states = []
     for place in ("host", "device"):
-        config = replace(LADDER, learner=replace(LADDER.learner, frames_on=place))  # type: ignore[arg-type]
+        config = replace(LADDER, learner=replace(LADDER.learner, frames_on=place))
         agent = LocalAgent(config)
         advance(agent, 400)
         states.append(agent.learner.online.state_dict())
