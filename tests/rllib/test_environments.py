@@ -75,7 +75,10 @@ class Gaps(gymnasium.Env):
         return 0, {"action_mask": np.eye(3, dtype=np.int8)[self._legal]}
 
 
-register_env("gaps", lambda config: Gaps(config.get("length", 6)))
+@pytest.fixture(autouse=True)
+def gaps() -> None:
+    """Register the name for each test: Tune forgets its names when a Ray ends."""
+    register_env("gaps", lambda config: Gaps(config.get("length", 6)))
 
 
 def shape_of(config: ApexDQNConfig) -> tuple[int, tuple[int, int]]:
