@@ -19,6 +19,7 @@ from genray.gen.sprites.components import TRANSPARENT
 from genray.gen.sprites.config import SpriteModelConfig
 from genray.gen.sprites.network import FIELDS, GROUP, SHAPE, Sizes, SpriteTransformer, X, Y
 from genray.gen.sprites.palette import NearestColour
+from genray.gen.sprites.quick_sampling import QuickSampler
 from genray.gen.sprites.runs import Run
 from genray.gen.sprites.sampling import TOP_P, Support, draw_tokens
 from genray.gen.sprites.tokens import Language, Token
@@ -29,9 +30,8 @@ CANVAS = 32
 NEAR = 2
 """A generated shape is at most this many pixels from a row and from a column in which it was seen
 in training."""
-AHEAD = 4
-"""If fewer screens than this are wanted, several candidates are drawn at once for each. One
-sequence takes about as long as four."""
+FEW = 8
+"""On a CPU, up to this many sequences are drawn one by one, which is faster than as a batch."""
 
 
 class SpriteModel(GenerativeModel):
@@ -196,18 +196,21 @@ class SpriteModel(GenerativeModel):
         backgrounds = len(language.backgrounds_KHW) if language.has_backgrounds else 0
         return Statistics(language.vocabulary.shapes, language.runs, self.sizes.groups, backgrounds)
 
-    def drawn_tokens(self, chance_BT5: Tensor) -> list[list[Token]]:
+    def drawn_tokens(
+        self, chance_BT5: Tensor, sampler: QuickSampler | None = None
+    ) -> list[list[Token]]:
         """Return the tokens of numbers in [0, 1), one sequence for each row, none rejected.
 
-        Tokens beyond `most_alike` are left out: a screen of a game with one hero has one hero.
+        `sampler`: draws them one by one; None: as a batch, which gives the same. Tokens beyond
+        `most_alike` are left out: a screen of a game with one hero has one hero.
         """
-        drawn_BT5 = draw_tokens(
-            self.network, chance_BT5, temperature=self.temperature, top_p=self.top_p,
-            support=Support(self.seen_y, self.seen_x), group_bias=self.group_bias,
-        )  # fmt: skip
+        if sampler:
+            drawn = [sampler.draw(chance_T5) for chance_T5 in chance_BT5.numpy()]
+        else:
+            drawn = draw_tokens(self.network, chance_BT5, *self._sampling()).tolist()
         shapes, most_V = self.language.vocabulary.shapes, self.most_alike.tolist()
         kept: list[list[Token]] = []
-        for row in drawn_BT5.tolist():
+        for row in drawn:
             count: Counter[int] = Counter()
             kept.append([])
             for token in (Token(*each) for each in row if each[GROUP] != self.network.end):
@@ -224,8 +227,10 @@ class SpriteModel(GenerativeModel):
         seed of the random numbers for its further candidates, so a row's tokens do not depend on
         the other rows.
         """
+        few = len(chance_BT5) <= FEW and chance_BT5.device.type == "cpu"
+        sampler = QuickSampler(self.network, *self._sampling()) if few else None
         if not self.accept_weight.any():
-            return self.pad(self.drawn_tokens(chance_BT5))
+            return self.pad(self.drawn_tokens(chance_BT5, sampler))
         weight_F = self.accept_weight.cpu().numpy()
         number_BK = chance_BT5.flatten(1).cpu().numpy()
         width = number_BK.shape[1]
@@ -234,14 +239,15 @@ class SpriteModel(GenerativeModel):
         left, done = list(range(len(random))), 0
         while left:
             # Draw candidates for the rows without an accepted one.
-            count = min(CANDIDATES - done, max(1, AHEAD // len(left)))
+            count = 1 if sampler else min(len(random) // len(left), CANDIDATES - done)
             fresh = [random[row].random((count, width + 1), np.float32) for row in left]
             if not done:
                 for numbers, row in zip(fresh, left):
                     numbers[0, :-1] = number_BK[row]
             done += count
             fresh_AK = torch.from_numpy(np.concatenate(fresh)).to(chance_BT5.device)
-            drawn = self.drawn_tokens(fresh_AK[:, :-1].view(-1, *chance_BT5.shape[1:]))
+            candidates_AT5 = fresh_AK[:, :-1].view(-1, *chance_BT5.shape[1:])
+            drawn = self.drawn_tokens(candidates_AT5, sampler)
             statistics_AF = self.statistics.of(pad_tokens(drawn, self.network.end).numpy())
             score_A = statistics_AF @ weight_F - float(self.accept_limit)
             accepted_A = fresh_AK[:, -1].cpu().numpy() < np.exp(np.minimum(0, score_A))
@@ -253,6 +259,10 @@ class SpriteModel(GenerativeModel):
                     found[row] = drawn[at * count + first]
             left = [row for row in left if row not in found]
         return self.pad([found[row] for row in range(len(random))])
+
+    def _sampling(self) -> tuple[float, tuple[float, ...], Support, Tensor]:
+        """Return what restricts draws: the arguments of `draw_tokens` after the numbers."""
+        return self.temperature, self.top_p, Support(self.seen_y, self.seen_x), self.group_bias
 
     def draw_screens(self, num: int, seed: int, chunk: int = 256) -> Iterator[np.ndarray]:
         """Yield the screens that `sample` makes, palette indices uint8 [B, H, W], B ≤ `chunk`.

@@ -45,7 +45,6 @@ class Support:
 def draw_tokens(
     network: SpriteTransformer,
     chance_BT5: Tensor,
-    *,
     temperature: float = 1.0,
     top_p: tuple[float, ...] = TOP_P,
     support: Support | None = None,

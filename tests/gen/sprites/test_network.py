@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from genray.gen.sprites.network import FIELDS, GROUP, Sizes, SpriteTransformer
-from genray.gen.sprites.sampling import draw_tokens
+from genray.gen.sprites.quick_sampling import QuickSampler
+from genray.gen.sprites.sampling import Support, draw_tokens
 
 TOKENS = [
     (group, y, x, shape, run)
@@ -86,6 +87,20 @@ def test_draw_tokens_draws_sequences_with_their_likelihood(toy):
         expected = count * share[number].item()
         away = abs(found.get(tuple(sequences[number]), 0) - expected)
         assert away <= 4.5 * expected**0.5 + 1, (sequences[number], expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_sequences_drawn_one_by_one_are_those_of_the_batch(toy, top_p):
+    chance = torch.rand(300, len(TOKENS), FIELDS, generator=torch.Generator().manual_seed(2))
+    # Shape 1 was never seen in row 1, and no shape of group 1 in row 0.
+    support = Support(torch.tensor([[1, 1], [1, 0], [0, 1]]).bool(), torch.ones(3, 1).bool())
+    arguments = (3.0, (top_p,) * 5, support, torch.tensor([0.1, -0.2, 0.3]))
+    batch = draw_tokens(toy, chance, *arguments).tolist()
+    sampler = QuickSampler(toy, *arguments)
+    alone = [sampler.draw(chance_T5) for chance_T5 in chance.numpy()]
+    assert alone == [[token for token in row if token[GROUP] != toy.end] for row in batch]
+    assert len(set(map(len, alone))) > 3
 
 
 @torch.no_grad()
