@@ -38,6 +38,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.train:train_sprites",
         "sprite models: game screens at full size, as a sequence of sprites",
     ),
+    "train pix2pix": (
+        "genray.commands.train:train_pix2pix",
+        "image-to-image translation on pairs, such as edges and pictures",
+    ),
+    "train cyclegan": (
+        "genray.commands.train:train_cyclegan",
+        "image-to-image translation between two sets of images, without pairs",
+    ),
     "train classifier": (
         "genray.commands.train:train_classifier",
         "an image classifier, which metrics, styles and dreams can use",

@@ -44,7 +44,9 @@ class HoldsPath:
         return str(absolute_path(text))
 
 
-DATA = HoldsPath(("folder", "folder-text", "atari", "paintings", "screens"), names=("screens",))
+DATA = HoldsPath(
+    ("folder", "folder-text", "atari", "paintings", "screens", "pairs"), names=("screens",)
+)
 DataName = Annotated[str, DATA]
 """A data set's name: digits, folder:PATH, …"""
 FeaturesName = Annotated[str, HoldsPath(("model",))]

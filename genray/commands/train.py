@@ -1,4 +1,4 @@
-"""`genray train ae|vae|gan|sprites|classifier|style`: one training function for all families."""
+"""`genray train ae|vae|gan|sprites|pix2pix|…`: one training function for all families."""
 
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -25,7 +25,8 @@ class TrainLaunch:
 
     preset: str = ""
     """A named configuration; other options change it. Empty: ae_digits, vae_mnist5k, gan_mnist5k,
-    classifier_digits or style_fast; with other --data, vae_digits or gan_digits.
+    sprites, pix2pix_grey, cyclegan_small, classifier_digits or style_fast; with other --data,
+    vae_digits or gan_digits.
     """
     out: Path | None = None
     """The run directory; new or empty. Default: runs/NAME-TIME."""
@@ -59,6 +60,16 @@ def train_gan(argv: list[str], prog: str) -> int:
 def train_sprites(argv: list[str], prog: str) -> int:
     """Run `genray train sprites`; returns the exit status."""
     return _train("sprites", argv, prog)
+
+
+def train_pix2pix(argv: list[str], prog: str) -> int:
+    """Run `genray train pix2pix`; returns the exit status."""
+    return _train("pix2pix", argv, prog)
+
+
+def train_cyclegan(argv: list[str], prog: str) -> int:
+    """Run `genray train cyclegan`; returns the exit status."""
+    return _train("cyclegan", argv, prog)
 
 
 def train_classifier(argv: list[str], prog: str) -> int:
@@ -185,7 +196,7 @@ FIXED = ("data", "model")
 """Parts that a resumed run cannot change, except some options of the data (`_check_resumes`)."""
 FIXED_OF_FAMILY = (
     "loss", "method", "style", "styles", "num_styles", "style_size", "features", "style_layers",
-    "content_layers",
+    "content_layers", "pairs", "edge_sigma", "factor", "direction", "to", "domains", "pool",
 )  # fmt: skip
 """Options of some families that a resumed run cannot change."""
 
@@ -200,7 +211,7 @@ def _check_resumes(before: Any, now: Any) -> None:
     same = replace(now.data, augment=before.data.augment, data_folder=before.data.data_folder)
     kinds = {each.data.data.partition(":")[0] for each in (before, now)}
     # A folder may have moved; its files are compared when the data are loaded.
-    if kinds in ({"folder"}, {"folder-text"}):
+    if kinds in ({"folder"}, {"folder-text"}, {"pairs"}):
         same = replace(same, data=before.data.data)
     configs.refuse_changes(before, replace(now, data=same), FIXED)
     for name in FIXED_OF_FAMILY:

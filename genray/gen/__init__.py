@@ -1,5 +1,5 @@
-"""Generative and representation learning: autoencoders, VAEs, GANs, sprite models,
-classifiers and style models.
+"""Generative and representation learning: autoencoders, VAEs, GANs, sprite models, image-to-image
+translation, classifiers and style models.
 
 This package does not use Ray. Its public classes and functions can be imported from here:
 
@@ -52,6 +52,14 @@ if TYPE_CHECKING:
     from genray.gen.training.task import Batch, Export, Task
     from genray.gen.training.updater import Updater
     from genray.gen.training.world import World
+    from genray.gen.translation.config import (
+        CycleGANConfig,
+        Pix2PixConfig,
+        TranslatorModelConfig,
+    )
+    from genray.gen.translation.model import Translator
+    from genray.gen.translation.task_cyclegan import CycleGANTask
+    from genray.gen.translation.task_pix2pix import Pix2PixTask
     from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask
 
 __all__ = [
@@ -67,6 +75,8 @@ __all__ = [
     "ClassifierConfig",
     "ClassifierModelConfig",
     "ClassifierTask",
+    "CycleGANConfig",
+    "CycleGANTask",
     "Data",
     "DataConfig",
     "Discriminator",
@@ -84,6 +94,8 @@ __all__ = [
     "Language",
     "OptimizerConfig",
     "PhotoIndex",
+    "Pix2PixConfig",
+    "Pix2PixTask",
     "Split",
     "SpriteConfig",
     "SpriteModel",
@@ -95,6 +107,8 @@ __all__ = [
     "StyleTrainConfig",
     "Task",
     "TransformerNet",
+    "Translator",
+    "TranslatorModelConfig",
     "Updater",
     "VAEConfig",
     "VAEModelConfig",
@@ -164,6 +178,12 @@ _PUBLIC = (
     "genray.gen.vae.VAEModelConfig",
     "genray.gen.vae.VAETask",
     "genray.gen.training.world.World",
+    "genray.gen.translation.config.CycleGANConfig",
+    "genray.gen.translation.config.Pix2PixConfig",
+    "genray.gen.translation.config.TranslatorModelConfig",
+    "genray.gen.translation.model.Translator",
+    "genray.gen.translation.task_cyclegan.CycleGANTask",
+    "genray.gen.translation.task_pix2pix.Pix2PixTask",
 )
 _MODULES = {name: module for module, _, name in (path.rpartition(".") for path in _PUBLIC)}
 

@@ -31,6 +31,10 @@ from genray.gen.sprites.task import SpriteTask
 from genray.gen.training.fit import Fit
 from genray.gen.training.task import Task
 from genray.gen.training.world import ALONE, World
+from genray.gen.translation import presets as translation_presets
+from genray.gen.translation.config import CycleGANConfig, Pix2PixConfig
+from genray.gen.translation.task_cyclegan import CycleGANTask
+from genray.gen.translation.task_pix2pix import Pix2PixTask
 from genray.gen.vae import VAEConfig, VAETask
 from genray.machine import keep_freed_memory, resolve_device
 
@@ -137,6 +141,22 @@ FAMILIES: dict[str, Family] = {
         _named(sprites),
         "sprite models: game screens at full size, as a background and a sequence of sprites",
     ),
+    "pix2pix": Family(
+        Pix2PixConfig,
+        Pix2PixTask,
+        _named(
+            translation_presets.pix2pix_grey,
+            translation_presets.pix2pix_edges,
+            translation_presets.pix2pix_256,
+        ),
+        "image-to-image translation on pairs, such as edges and pictures",
+    ),
+    "cyclegan": Family(
+        CycleGANConfig,
+        CycleGANTask,
+        _named(translation_presets.cyclegan_small, translation_presets.cyclegan_256),
+        "image-to-image translation between two sets of images, without pairs",
+    ),
     "classifier": Family(
         ClassifierConfig,
         ClassifierTask,
@@ -182,8 +202,10 @@ def open_fit(family: str, config: Any, world: World = ALONE, *, sealed: bool = F
         config.fit.amp != "float16" or device.type == "cuda",
         "--amp float16: needs a GPU; use --amp bfloat16 or off",
     )
-    # Load the data in the value range that the task needs.
+    # Load the data in the value range that the task needs. A task with data of its own, such as
+    # pairs of images, has a function `load`.
     low, high = getattr(FAMILIES[family].task, "value_range", (0.0, 1.0))
-    data = load_data(config.data, low=low, high=high)
+    load = getattr(FAMILIES[family].task, "load", None)
+    data = load(config, low, high) if load else load_data(config.data, low=low, high=high)
     data = data.sealed() if sealed else data
     return Fit(FAMILIES[family].task(config, world, device), data, config.fit)

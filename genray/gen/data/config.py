@@ -17,7 +17,8 @@ class DataConfig:
 
     data: DataName = "digits"
     """Data set: digits, mnist5k, atari, atari:FILE, photos, paintings, paintings:PATH, mnist,
-    fashion-mnist, svhn, cifar10, screens:GAME, screens:FILE, folder:PATH, docs, folder-text:PATH
+    fashion-mnist, svhn, cifar10, screens:GAME, screens:FILE, folder:PATH, docs, folder-text:PATH;
+    for pix2pix also pairs:PATH
     """
     size: int = 0
     """Side in pixels to which images are scaled and cropped (square). 0: the original size (atari:
@@ -85,7 +86,7 @@ NAMES = (
     "cifar10", "docs",
 )  # fmt: skip
 """Names of data sets that need no path."""
-WITH_PATH = ("folder", "folder-text", "atari", "paintings", "screens")
+WITH_PATH = ("folder", "folder-text", "atari", "paintings", "screens", "pairs")
 """Kinds of data sets that can have a path, as in folder:PATH."""
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 """Suffixes of the files that folder:PATH reads."""

@@ -13,6 +13,7 @@
 | svhn | 99,289 RGB 32x32, 10 classes | the publishers' 26,032 | non-commercial |
 | cifar10 | 60,000 RGB 32x32, 10 classes | the publishers' 10,000 | none stated |
 | folder:PATH | any images; subfolders are the classes | a fifth | its owner's |
+| pairs:PATH | pairs of images, for `genray train pix2pix` | a fifth | its owner's |
 | docs | docstrings of the standard library, by module | a fifth | PSF 2.0 |
 | folder-text:PATH | any text files; subfolders are the classes | a fifth | its owner's |
 
@@ -24,7 +25,7 @@ Shapes: N rows, C channels, H height, W width.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ def load_data(
     download: bool = True,
     idf: dict[str, float] | None = None,
     like: tuple[int, int, int] | None = None,
+    source: "Callable[[DataConfig], Source] | None" = None,
 ) -> Data:
     """Load the data set that `config` names, with values scaled to `low`..`high`.
 
@@ -55,6 +57,7 @@ def load_data(
     `idf`: a text model's vocabulary, the inverse document frequency by word, from the recipe in the
     model's config.json; by default the vocabulary is fitted to the training rows.
     `like`: (C, H, W) of a model's rows; images are converted to this size and number of channels.
+    `source`: loads the images instead of `sources.load_images`, for data made from other data.
     Raises ConfigError when `config` is invalid, or the data set is missing or unsuitable.
     """
     from genray.gen.data import sources, text
@@ -76,9 +79,10 @@ def load_data(
             config.weighting,
         )
     else:
-        data = _cut_images(
-            sources.load_images(config, download=download, like=like), config, low, high
+        images = (
+            source(config) if source else sources.load_images(config, download=download, like=like)
         )
+        data = _cut_images(images, config, low, high)
     check_data(data)
     if data.train.names:
         data = replace(data, about={**data.about, "rows": _record(data, config.data)})

@@ -34,6 +34,11 @@ def load_images(
     shape, and always for folder:PATH.
     """
     kind, _, path = config.data.partition(":")
+    require(
+        kind != "pairs",
+        f"--data {config.data}: pairs of images are for `genray train pix2pix`; use e.g. "
+        f"folder:{path}",
+    )
     if like is not None:
         return _load_like(config, like, download)
     if kind == "folder":

@@ -65,7 +65,8 @@ class Progress:
         name = self._fit.whole_data.name
         moments = self._moments()
         if len(moments) > 1:
-            sheet = progress_sheet(moments, f"{name}: the same {LATENTS} latents during training")
+            of = self._fit.task.progress_of
+            sheet = progress_sheet(moments, f"{name}: the same {LATENTS} {of} during training")
             write_png(self._run.pictures / "progress.png", sheet)
         if self._fit.task.curves:
             log = read_log(self._run.path / "metrics.jsonl")

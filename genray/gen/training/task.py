@@ -70,6 +70,8 @@ class Task:
     """
     remark: str = ""
     """A sentence about the figures of `test`, which is printed with them; set by `test`."""
+    progress_of: str = "latents"
+    """What `progress_images` show the same of at every moment, for the title of the sheet."""
     curves: Sequence[tuple[str, Sequence[str]]] = ()
     """Axes of the picture `losses.png`: a label, and the names of the metrics on this axis."""
 
@@ -122,7 +124,8 @@ class Task:
         return {}
 
     def progress_images(self) -> np.ndarray | None:
-        """Return 16 images of fixed latents, uint8 RGB [16, H, W, 3]; None: the task has no such.
+        """Return 16 images of fixed latents or inputs, uint8 RGB [16, H, W, 3]; None: the task has
+        no such images.
 
         `Fit` calls this method after every epoch, in evaluation mode, without gradients.
         """

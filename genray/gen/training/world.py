@@ -42,6 +42,17 @@ class World:
         """Draw from U[0, 1) in the same way as `normal`; returns float32 [count, *shape]."""
         return torch.rand(count * self.size, *shape, device=device)[self.rows(count * self.size)]
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return the rows of all workers in the order of their ranks, [B·size, …].
+
+        `rows`: this worker's rows, [B, …]; B is the same for all workers.
+        """
+        if self.size == 1:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor by its mean over the workers, in place."""
         if self.size == 1:
