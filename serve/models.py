@@ -19,11 +19,15 @@ from torch import Tensor
 from genray.errors import CheckpointError, require
 from genray.gen.builders import BUILDERS
 from genray.gen.generative import GenerativeModel, draw_prior
-from genray.rl.networks import QNetwork, build_network, check_stateless
+from genray.rl.networks import QNetwork, build_network
 from genray.runs import modelstore
 
 Arrays = dict[str, np.ndarray]
 
+STATE_NOTE = (
+    "; this policy remembers: begin an episode with a state of zeros, last_action −1 and "
+    "last_reward 0, then send the state of each answer with the next request"
+)
 DTYPES = {"FP32": np.float32, "INT64": np.int64, "UINT8": np.uint8}
 
 
@@ -48,6 +52,9 @@ class Function:
     check: Callable[[Arrays], None] = lambda arrays: None
     """Raises ConfigError for invalid values of the right type. It is called before rows of several
     requests are joined.
+    """
+    note: str = ""
+    """What a client must know besides the specification; the end of a message about wrong inputs.
     """
 
 
@@ -256,30 +263,41 @@ def _classify(model: Any) -> Function:
 
 
 def _act(model: QNetwork) -> Function:
-    stack = model.stack
-    past = model.config.past_actions
-    inputs = [TensorSpec("obs", "UINT8", (stack, *model.frame_shape))]
+    """Return the function that gives Q-values. A policy with an LSTM gets its state from the client
+    and returns the state after the step, so that the service keeps nothing for a client.
+    """
+    past, state_size = model.config.past_actions, model.state_size
+    inputs = [TensorSpec("obs", "UINT8", (model.stack, *model.frame_shape))]
+    outputs = [TensorSpec("q", "FP32", (model.num_actions,)), TensorSpec("action", "INT64", ())]
+    actions, note = "past_actions", ""
     if past:
-        inputs.append(TensorSpec("past_actions", "INT64", (past,)))
+        inputs.append(TensorSpec(actions, "INT64", (past,)))
+    if state_size:
+        actions, note = "last_action", STATE_NOTE
+        inputs += [
+            TensorSpec(actions, "INT64", ()),
+            TensorSpec("last_reward", "FP32", ()),
+            TensorSpec("state", "FP32", (state_size,)),
+        ]
+        outputs.append(TensorSpec("state", "FP32", (state_size,)))
 
     def check(arrays: Arrays) -> None:
-        check_stateless(model)
-        if past:
-            least, most = int(arrays["past_actions"].min()), int(arrays["past_actions"].max())
+        if actions in arrays:
+            least, most = int(arrays[actions].min()), int(arrays[actions].max())
             require(
                 least >= -1 and most < model.num_actions,
-                f"past_actions: {least if least < -1 else most}; must lie in "
+                f"{actions}: {least if least < -1 else most}; must lie in "
                 f"0..{model.num_actions - 1}, or be −1 for no action",
             )
 
     def run(arrays: Arrays) -> Arrays:
         with torch.inference_mode():
-            before = torch.from_numpy(arrays["past_actions"]) if past else None
-            q_NA = model(torch.from_numpy(arrays["obs"]), before)
-            return {"q": q_NA.numpy(), "action": q_NA.argmax(1).numpy()}
+            tensors = [torch.from_numpy(arrays[spec.name]) for spec in inputs]
+            q_NA, *after = model.step(*tensors) if state_size else (model(*tensors),)
+            found = {"q": q_NA.numpy(), "action": q_NA.argmax(1).numpy()}
+            return found | {"state": state_NS.numpy() for state_NS in after}
 
-    outputs = (TensorSpec("q", "FP32", (model.num_actions,)), TensorSpec("action", "INT64", ()))
-    return Function(tuple(inputs), outputs, run, check)
+    return Function(tuple(inputs), tuple(outputs), run, check, note)
 
 
 def describe(predictor: Predictor) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 The weights are the same on all learners. An update of K learners with batches of B equals, to float
 tolerance, the update of one learner with all K·B transitions. To achieve this, importance weights
-are divided by the maximum over *all* batches, gradients are averaged over all transitions, and the
-averages are clipped. torch.distributed computes the averages: gloo between CPUs, NCCL between GPUs.
+are divided by the maximum over *all* batches, gradients are averaged over all transitions (of
+sequences: over all rows that are learned from), and the averages are clipped. torch.distributed
+computes the averages: gloo between CPUs, NCCL between GPUs.
 """
 
 import fcntl
@@ -34,8 +35,8 @@ class Group:
     """Connects one learner with the other learners of its group.
 
     The constructor blocks until all K learners have joined. `agree`, `shares`, `take_from_leader`
-    and the averaging of gradients are collective operations: all K learners must call them in the
-    same order. They raise PeerLost when another learner is lost.
+    and `average_gradients` are collective operations: all K learners must call them in the same
+    order. They raise PeerLost when another learner is lost.
 
     Args:
         rank: the learner's number; 0 is the leader.
@@ -53,11 +54,7 @@ class Group:
                 "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo",
                 init_method=f"tcp://{address}", rank=rank, world_size=learners, timeout=TIMEOUT,
             )  # fmt: skip
-        self._share = 1.0
-        for parameter in network.parameters():
-            # Average a gradient as soon as the backward pass has computed it, before it is clipped.
-            # The backward pass has the same order on every learner.
-            parameter.register_post_accumulate_grad_hook(self._average)
+        self._share, self._parameters = 1.0, list(network.parameters())
 
     def agree(self, ready: int, sampled: float, more: bool) -> tuple[int, float, bool]:
         """Return (the smallest number of batches that a learner has ready, the leader's number of
@@ -79,12 +76,14 @@ class Group:
         `weighted`: whether importance weights are used.
         """
         mine = torch.tensor(
-            [[float(each.probability_B.min()), each.size] for each in batches], dtype=torch.float64
+            [[float(each.probability_B.min()), each.learned_rows] for each in batches],
+            dtype=torch.float64,
         )
         all_KN2 = [torch.empty_like(mine) for _ in range(self.learners)]
         with _peers():
             dist.all_gather(all_KN2, mine)
-        lowest_N, rows_N = torch.stack(all_KN2)[..., 0].amin(0), torch.stack(all_KN2)[..., 1].sum(0)
+        lowest_KN, rows_KN = torch.stack(all_KN2).unbind(2)
+        lowest_N, rows_N = lowest_KN.amin(0), rows_KN.sum(0).clamp(min=1)
         ratio_N = (lowest_N / mine[:, 0]) if weighted else torch.ones(len(batches))
         return [Share(*each) for each in zip(ratio_N.tolist(), (mine[:, 1] / rows_N).tolist())]
 
@@ -103,10 +102,16 @@ class Group:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
-    def _average(self, parameter: torch.Tensor) -> None:
-        assert parameter.grad is not None
+    def average_gradients(self) -> None:
+        """Replace the gradients of this learner by those of all batches together. Call it after the
+        backward pass, before gradients are clipped.
+        """
+        # In the order of the parameters. The backward pass of an LSTM computes them in an order
+        # that depends on where episodes begin in the batch, so hooks of it would not do.
         with _peers():
-            dist.all_reduce(parameter.grad.mul_(self._share))
+            for parameter in self._parameters:
+                if parameter.grad is not None:
+                    dist.all_reduce(parameter.grad.mul_(self._share))
 
 
 class Share:
@@ -114,7 +119,8 @@ class Share:
 
     Args:
         lowest: the smallest P(i) of all batches divided by the smallest P(i) of this batch.
-        rows: the number of transitions in this batch divided by the number in all batches.
+        rows: the rows that are learned from in this batch (all of its transitions, or the known
+            rows of its sequences) divided by those in all batches.
     """
 
     def __init__(self, lowest: float, rows: float):

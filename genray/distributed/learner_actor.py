@@ -123,6 +123,7 @@ class LearnerActor:
             learners, device = self._config.learner.learners, str(self._learner.device)
             self._group = Group(self._rank, learners, place, device, self._learner.trained)
             self._learner.share_statistics = self._group.take_from_leader
+            self._learner.share_gradients = self._group.average_gradients
         if snapshot:
             state = torch.load(io.BytesIO(snapshot.learner), map_location="cpu", weights_only=True)
             self._learner.load_state_dict(state)

@@ -28,7 +28,7 @@ from typing import Self
 
 import numpy as np
 
-from genray.rl.sequences import COLUMNS, SequenceLayout
+from genray.rl.sequences import COLUMNS, HORIZON, SequenceLayout
 
 GOES_ON, ENDS, DIES = 0, 1, 2
 """How an episode continues after a row: it goes on; it ends, and its next observation is
@@ -120,6 +120,13 @@ class Draw:
     def size(self) -> int:
         """B, the number of transitions."""
         return len(self.action_B)
+
+    @property
+    def learned_rows(self) -> int:
+        """Rows whose errors the loss averages: B transitions, or the known rows of sequences."""
+        if not self.steps_BTF.shape[1]:
+            return self.size
+        return int(np.count_nonzero(self.steps_BTF[..., HORIZON]))
 
     def rows(self, index) -> Self:
         """Return the transitions that `index` selects; a slice gives views."""

@@ -64,8 +64,7 @@ class Learner:
         device: where the learner computes.
         threads: PyTorch threads of a second stream of work; 0: no second stream. The second stream
             computes the passes without gradient: w over s' during w over s, and w⁻ over the next
-            batch during the backward pass. Updates are equal, bit for bit, with and without it. It
-            exists only on a CPU, because a GPU processes its queue in order.
+            batch during the backward pass. It does not change the results. A GPU has none.
         seed: the seed of the run, for augmentation and resets.
         rank: the number of this learner among several, which augment differently.
     """
@@ -106,6 +105,8 @@ class Learner:
         self._results: list[torch.Tensor] = []
         self.share_statistics: Callable[[Sequence[torch.Tensor]], None] | None = None
         """Among several learners: overwrites tensors with those of the leader."""
+        self.share_gradients: Callable[[], None] | None = None
+        """Among several learners: averages the gradients, after the backward pass."""
         self._next_target_pass: _TargetPass | None = None
         self._copy_number = 0
         self._has_median = False
@@ -135,6 +136,8 @@ class Learner:
         delta_B, loss, q_mean = self._loss(batch, size, beta, following)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.share_gradients:
+            self.share_gradients()
         limit = self.config.max_grad_norm or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), limit)
         self.optimizer.step()
@@ -256,7 +259,7 @@ class Learner:
     def _next_target(
         self, batch: AnySample, tensors: DeviceBatch, tau_BZ: torch.Tensor | None
     ) -> Callable[[], torch.Tensor]:
-        """Return a function for the outputs for s' of w⁻, or of w if there is no target network."""
+        """Return a function for the outputs for s' of w⁻; of w if there is no target network."""
         early, self._next_target_pass = self._next_target_pass, None
         # Use the pass that was started during the previous update, if w⁻ has not changed since.
         if early and early.batch is batch and early.copy_number == self._copy_number:

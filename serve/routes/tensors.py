@@ -75,7 +75,9 @@ def check_request(wanted: Any, rest: bytes, spec: Function) -> tuple[dict[str, A
     given = {each["name"]: each for each in inputs if isinstance(each.get("name"), str)}
     names = [each.name for each in spec.inputs]
     if sorted(given) != sorted(names) or len(inputs) != len(names):
-        raise BadRequest(f"inputs: must be {', '.join(names)}, each once", param="inputs")
+        raise BadRequest(
+            f"inputs: must be {', '.join(names)}, each once{spec.note}", param="inputs"
+        )
     # Read the tensors.
     arrays: Arrays = {}
     for tensor in inputs:  # The binary tensors follow each other in the order of the inputs.

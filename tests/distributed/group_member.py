@@ -67,6 +67,7 @@ def main(rank: str, learners: str, address: str, out: str, weighted: str) -> Non
     config = replace(CONFIG, importance_weighting=bool(int(weighted)))
     learner = Learner(config, network(0), network(1))
     group = Group(int(rank), int(learners), address, "cpu", learner.online)
+    learner.share_gradients = group.average_gradients
     torch.save(learn(config, group, learner, int(rank)), Path(out) / f"{rank}.pt")
 
 

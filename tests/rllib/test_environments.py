@@ -160,7 +160,8 @@ def test_tune_run_searches_on_cartpole_with_a_stock_scheduler(two_cpus, tmp_path
         ApexDQN,
         config={
             "env": "CartPole-v1", **VECTOR, "num_env_runners": 1,
-            "lr": tune.grid_search([1e-3, 1e-5]), "min_sample_timesteps_per_iteration": 200,
+            "lstm_units": tune.grid_search([0, 8]), "sequence_length": 8, "sequence_overlap": 4,
+            "burn_in": 4, "min_sample_timesteps_per_iteration": 200,
         },
         stop={"training_iteration": 3},
         scheduler=ASHAScheduler(
@@ -170,4 +171,4 @@ def test_tune_run_searches_on_cartpole_with_a_stock_scheduler(two_cpus, tmp_path
     )  # fmt: skip
     assert [trial.status for trial in analysis.trials] == ["TERMINATED"] * 2
     assert all(trial.last_result["updates"] > 0 for trial in analysis.trials)
-    assert {trial.config["lr"] for trial in analysis.trials} == {1e-3, 1e-5}
+    assert {trial.config["lstm_units"] for trial in analysis.trials} == {0, 8}

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import httpx
 import numpy as np
 import pytest
+import torch
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from genray.rl import presets
-from genray.rl.engine import initial_network, network_card
+from genray.rl.engine import initial_network, network_card, probe_env
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
 from serve.errors import BadRequest
@@ -202,6 +203,37 @@ def test_infer_refuses_an_invalid_action_and_answers_the_rest_of_its_batch(
             pool.map(lambda number: ask([0, wrong if number % 2 else 0]).status_code, range(8))
         )
     assert statuses == [200, 400] * 4
+
+
+def test_infer_takes_and_returns_the_state_of_a_policy_with_an_lstm(
+    start: Callable[..., Web], models_dir: Path
+):
+    """Two clients play in one batch; one of them begins an episode later. A client that sends no
+    state gets one line.
+    """
+    config = presets.blind_catch()
+    network = initial_network(network_card(config, *probe_env(config.env)), seed=0)
+    nothing = Evaluation("blind_catch", [0.0], [1], 0.0, 0.0, 30, 18_000)
+    save_policy(models_dir / "blind", config, network, 0, nothing)
+    web = start()
+    obs = np.random.default_rng(0).integers(0, 256, (3, 2, 1, 40, 40)).astype(np.uint8)
+    state, expected = np.zeros((2, 128), np.float32), torch.zeros(2, 128)
+    action, reward = np.array([-1, -1]), np.zeros(2, np.float32)
+    with triton.InferenceServerClient(web.url.removeprefix("http://")) as client:
+        for step in range(3):
+            if step == 1:
+                state[1], expected[1], action[1], reward[1] = 0, 0, -1, 0
+            given = {"obs": obs[step], "last_action": action, "last_reward": reward}
+            sent = [tensor(name, values) for name, values in (given | {"state": state}).items()]
+            found = client.infer("blind", sent)
+            with torch.no_grad():
+                q, expected = network.step(*map(torch.from_numpy, given.values()), expected)
+            state = found.as_numpy("state").copy()
+            np.testing.assert_allclose(found.as_numpy("q"), q.numpy(), atol=1e-5)
+            np.testing.assert_allclose(state, expected.numpy(), atol=1e-5)
+            action, reward = found.as_numpy("action").copy(), np.full(2, 0.5, np.float32)
+        with pytest.raises(InferenceServerException, match="each once; this policy remembers: beg"):
+            client.infer("blind", [tensor("obs", obs[0])])
 
 
 def test_infer_bounds_the_size_of_an_answer_before_the_model_runs(
