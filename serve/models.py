@@ -295,7 +295,7 @@ def _act(model: QNetwork) -> Function:
             tensors = [torch.from_numpy(arrays[spec.name]) for spec in inputs]
             q_NA, *after = model.step(*tensors) if state_size else (model(*tensors),)
             found = {"q": q_NA.numpy(), "action": q_NA.argmax(1).numpy()}
-            return found | {"state": state_NS.numpy() for state_NS in after}
+            return found | ({"state": after[0].numpy()} if after else {})
 
     return Function(tuple(inputs), tuple(outputs), run, check, note)
 

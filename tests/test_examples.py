@@ -23,6 +23,7 @@ from tests.serve.conftest import start_web, stop_web
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LONGEST = 60  # lines
 PROGRAMS = {
+    "blind_catch",
     "local_agent",
     "masked_environment",
     "onnx_policy",
@@ -111,6 +112,14 @@ def test_masked_environment_example(run: Run):
     scores = dict(line.split(": ") for line in printed.strip().splitlines())
     assert scores.keys() == {"random legal actions", "trained agent"}
     assert all(0.5 < float(score) < 3.6 for score in scores.values())
+
+
+@pytest.mark.learn  # as above
+def test_blind_catch_example(run: Run):
+    printed = run("blind_catch", "--steps", 1_600)
+    scores = dict(line.split(": ") for line in printed.strip().splitlines())
+    assert scores.keys() == {"with memory", "memory erased"}
+    assert all(-1 <= float(score) <= 1 for score in scores.values())
 
 
 def test_train_vae_example(run: Run, tmp_path: Path):

@@ -18,8 +18,8 @@ class _Positional(torch.nn.Module):
         self.module = module
         self.training = module.training
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return the output of the module."""
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Return the outputs of the module."""
         return self.module(*inputs)
 
 
@@ -28,7 +28,7 @@ def write_onnx(
     examples: Sequence[torch.Tensor],
     path: Path,
     input_names: Sequence[str],
-    output_name: str = "y",
+    output_names: Sequence[str] = ("y",),
 ) -> None:
     """Write `module` as ONNX with a free batch size. The file is replaced atomically.
 
@@ -50,7 +50,7 @@ def write_onnx(
             warnings.simplefilter("ignore")  # of the exporter about itself
             program = torch.onnx.export(
                 _Positional(module), tuple(examples), dynamo=True, input_names=[*input_names],
-                output_names=[output_name], verbose=False,
+                output_names=[*output_names], verbose=False,
                 dynamic_shapes=(tuple({0: batch} for _ in examples),),
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:

@@ -43,7 +43,9 @@ def export_policy(path: Path, options: ExportConfig) -> int:
         from genray.commands.export_onnx import write_onnx
 
         network = PortableNetwork(policy.network)
-        write_onnx(network, network.example(), options.out, network.input_names, "q_values")
+        write_onnx(
+            network, network.example(), options.out, network.input_names, network.output_names
+        )
     else:
         write_folder(path, policy, options)
     print(options.out)

@@ -283,8 +283,8 @@ def check_stateless(network: QNetwork) -> None:
     units = network.config.lstm_units
     require(
         not units,
-        f"--lstm-units {units}: this policy carries a state from step to step, which is supported "
-        "by train, evaluate and play only; use a policy without an LSTM here",
+        f"--lstm-units {units}: this policy carries a state from step to step, which is not kept "
+        "here; use `QNetwork.step`, or a policy without an LSTM",
     )
 
 

@@ -1,6 +1,7 @@
 """Prepares a Q-network for programs that know neither genray nor PyTorch.
 
-Shapes: B batch, S stack, H height, W width, K past actions, A actions, C channels.
+Shapes: B batch, S stack, H height, W width, K past actions, A actions, C channels, U units of an
+LSTM, F features.
 """
 
 import copy
@@ -10,13 +11,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from genray.rl.encoders import POOLED
-from genray.rl.networks import QNetwork, check_stateless
+from genray.rl.networks import QNetwork
 from genray.rl.observation import Field
 from genray.rl.record_encoder import TORCH_DTYPES
+from genray.rl.recurrent import LSTMCell
 
 
 class PortableNetwork(nn.Module):
-    """Computes the Q-values of a network, by operations that exporters know.
+    """Computes the Q-values of a network, and the next state of an LSTM, by operations that
+    exporters know.
 
     The network is copied to the CPU. The copy is in evaluation mode, in which noisy layers have no
     noise. Weights divided by a spectral norm become constants.
@@ -27,7 +30,6 @@ class PortableNetwork(nn.Module):
 
     def __init__(self, network: QNetwork):
         super().__init__()
-        check_stateless(network)
         self.network = copy.deepcopy(network).cpu().requires_grad_(False)
         self.eval()
         for module in list(self.network.modules()):
@@ -36,20 +38,43 @@ class PortableNetwork(nn.Module):
                     setattr(module, name, WindowMaxPool(POOLED))
                 elif isinstance(child, nn.Conv2d) and parametrize.is_parametrized(child, "weight"):
                     setattr(module, name, _plain(child))
+        self.cell: LSTMCell | None = None
+        if (memory := self.network.memory) is not None:
+            self.cell = LSTMCell(memory.lstm.input_size, memory.lstm.hidden_size)
+            self.cell.copy_from(memory.lstm).requires_grad_(False)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Return the Q-values, float32 [B, A].
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the Q-values, float32 [B, A]; with an LSTM also the next state, float32 [B, 2U].
 
         Inputs of a network for grey frames: `frames`, uint8 [B, S, H, W], oldest first. Of others:
         the arrays of an observation in the environment's own dtypes, as `input_names` lists them:
         images [B, S, *shape], oldest first, and all others [B, *shape]; a mask is uint8 [B, A].
         Then `past_actions`, int64 [B, K], newest first, −1 before the episode's first action, if
-        the network has `past_actions`.
+        the network has `past_actions`. With an LSTM: `last_action`, int64 [B], `last_reward`,
+        float32 [B], and `lstm_state`, float32 [B, 2U]; −1, 0 and zeros at an episode's start.
         """
         network, observation = self.network, self.network.observation
-        past_BK = inputs[-1] if network.config.past_actions else None
+        legal_BA = None
         if observation is None:
-            return network(inputs[0], past_BK)
+            features_BF = network.convolutions(network.inputs(inputs[0]))
+        else:
+            features_BF, legal_BA = self._of_records(inputs)
+        if network.memory is None:
+            past_BK = inputs[-1] if network.config.past_actions else None
+            return network.q_of_features(features_BF, past_BK, legal_BA=legal_BA)
+        assert self.cell is not None
+        action_B, reward_B, state_BS = inputs[-3:]
+        input_B1I = network.memory.inputs(
+            features_BF[:, None], action_B[:, None], reward_B[:, None]
+        )
+        hidden_BU, cell_BU = self.cell(input_B1I[:, 0], *state_BS.chunk(2, dim=1))
+        q_BA = network.q_of_features(hidden_BU, legal_BA=legal_BA)
+        return q_BA, torch.cat([hidden_BU, cell_BU], dim=1)
+
+    def _of_records(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        """Return the features [B, F] of the arrays of an observation, and the legal actions."""
+        network, observation = self.network, self.network.observation
+        assert observation is not None
         arrays = {
             field.name: _from_zero(field, array) for field, array in zip(observation.fields, inputs)
         }
@@ -59,7 +84,7 @@ class PortableNetwork(nn.Module):
         features_BF = encoder.encode(arrays)  # type: ignore[operator]
         for layer in layers:
             features_BF = layer(features_BF)
-        return network.q_of_features(features_BF, past_BK, legal_BA=legal_BA)
+        return features_BF, legal_BA
 
     def example(self, count: int = 2) -> tuple[Tensor, ...]:
         """Return inputs of the right shapes and dtypes: zeros, with all actions legal."""
@@ -71,6 +96,9 @@ class PortableNetwork(nn.Module):
             inputs = [_example(field, count, network.stack) for field in observation.fields]
         if network.config.past_actions:
             inputs.append(torch.full((count, network.config.past_actions), -1))
+        if network.state_size:
+            inputs += [torch.full((count,), -1), torch.zeros(count)]
+            inputs.append(torch.zeros(count, network.state_size))
         return tuple(inputs)
 
     @property
@@ -80,7 +108,14 @@ class PortableNetwork(nn.Module):
         names = ["frames"]
         if observation is not None:
             names = [field.name or "observation" for field in observation.fields]
+        if self.network.state_size:
+            names += ["last_action", "last_reward", "lstm_state"]
         return [*names, *["past_actions"] * bool(self.network.config.past_actions)]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs in an exported file."""
+        return ["q_values", *["next_lstm_state"] * bool(self.network.state_size)]
 
 
 def _example(field: Field, count: int, stack: int) -> Tensor:

@@ -165,11 +165,17 @@ class Memory(nn.Module):
         `last_action_BT`: −1 at an episode's first step. `last_reward_BT`: 0 there. `begins_BT`: the
         steps at which an episode begins.
         """
+        input_BTI = self.inputs(features_BTF, last_action_BT, last_reward_BT)
+        # In float32 also where other products are in bfloat16: rounding would add up over steps.
+        with torch.autocast(input_BTI.device.type, enabled=False):
+            return unroll(self.lstm, input_BTI, state_BS, begins_BT)
+
+    def inputs(
+        self, features_BTF: Tensor, last_action_BT: Tensor, last_reward_BT: Tensor
+    ) -> Tensor:
+        """Return the inputs of the LSTM, float32 [B, T, I]; arguments as for `forward`."""
         action_BT = last_action_BT.long()
         one_hot_BTA = functional.one_hot(action_BT.clamp(min=0), self.num_actions)
         one_hot_BTA = one_hot_BTA * (action_BT >= 0)[..., None]
         reward_BT1 = last_reward_BT.float().tanh()[..., None]
-        input_BTI = torch.cat([features_BTF.float(), one_hot_BTA.float(), reward_BT1], dim=2)
-        # In float32 also where other products are in bfloat16: rounding would add up over steps.
-        with torch.autocast(input_BTI.device.type, enabled=False):
-            return unroll(self.lstm, input_BTI, state_BS, begins_BT)
+        return torch.cat([features_BTF.float(), one_hot_BTA.float(), reward_BT1], dim=2)

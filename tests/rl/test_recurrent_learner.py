@@ -1,6 +1,7 @@
 """Tests learning from sequences: targets and gradients against a slow loop, resume, bad options."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,10 @@ from genray.rl.chunk import Sample
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.env import EnvConfig
-from genray.rl.evaluate import evaluate
+from genray.rl.evaluate import evaluate, play_steps
 from genray.rl.exploration import ExploreConfig
 from genray.rl.learner import LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
-from genray.rl.portable import PortableNetwork
 from genray.rl.recurrent_learner import RecurrentLearner, make_learner
 from genray.rl.replay import ReplayConfig
 from genray.rl.sequences import AGE, HORIZON, SequenceConfig
@@ -117,10 +117,10 @@ def slow_loss(learner: RecurrentLearner, batch: Sample) -> tuple[torch.Tensor, l
     return total / count, found
 
 
-def learner_of(**options) -> RecurrentLearner:
+def learner_of(precision: Any = "float32", **options) -> RecurrentLearner:
     torch.manual_seed(4)
     networks = [QNetwork(NETWORK, ACTIONS, STACK, (SIDE, SIDE)) for _ in range(2)]
-    config = LearnerConfig(max_grad_norm=0.0)
+    config = LearnerConfig(max_grad_norm=0.0, precision=precision)
     learner = make_learner(config, *networks, sequence=LAYOUT, **options)
     assert isinstance(learner, RecurrentLearner)
     with torch.no_grad():  # w⁻ differs from w
@@ -149,6 +149,38 @@ def test_second_stream_gives_the_same_update():
         each.update(batch, 1000, 0.4)
     for mine, theirs in zip(one.online.parameters(), other.online.parameters()):
         assert torch.equal(mine, theirs)
+
+
+def test_recurrent_update_with_bfloat16_keeps_the_lstm_in_float32():
+    batch = batch_of(3)
+    plain, rounded = learner_of(), learner_of("bfloat16")
+    seen: list[torch.Tensor] = []
+    rounded.online.memory.register_forward_hook(lambda _, inputs, out: seen.extend(out))
+    first, second = (each.update(batch, 1_000, 0.4) for each in (plain, rounded))
+    assert second.loss == pytest.approx(first.loss, rel=0.02) and second.loss != first.loss
+    np.testing.assert_allclose(second.delta_B, first.delta_B, atol=0.05)
+    assert seen and all(each.dtype == torch.float32 for each in seen)
+    assert all(weight.dtype == torch.float32 for weight in rounded.online.parameters())
+
+
+def test_play_carries_the_state_of_an_lstm():
+    torch.manual_seed(7)
+    network = QNetwork(BLIND.network, 3, 1, (40, 40)).eval()
+    played = list(play_steps(network, BLIND.env, epsilon=0.0, seed=4))[1:]
+    env = BlindCatch(1)
+    frame = env.reset(
+        int(np.random.default_rng(np.random.SeedSequence([4, 0])).integers(2**31 - 1))
+    )
+    state, action, reward = torch.zeros(1, 16), -1, 0.0
+    for step in played:
+        before = torch.tensor([action]), torch.tensor([reward])
+        with torch.no_grad():
+            q_1A, state = network.step(torch.from_numpy(frame)[:, None], *before, state)
+        np.testing.assert_allclose(step.q_A, q_1A[0].numpy(), atol=1e-6)
+        assert step.action == int(q_1A.argmax())
+        frame, reward_E, *_ = env.step(np.array([step.action]))
+        action, reward = step.action, float(reward_E[0])
+    assert len(played) == 11 and state.any()
 
 
 def state_of(agent: LocalAgent) -> dict[str, np.ndarray]:
@@ -237,7 +269,5 @@ def test_recurrent_run_does_not_resume_without_recurrence():
 
 def test_recurrent_policy_is_refused_where_states_are_not_kept():
     network = QNetwork(NETWORK, ACTIONS, STACK, (SIDE, SIDE))
-    with pytest.raises(ConfigError, match="--lstm-units 6: this policy carries a state"):
-        PortableNetwork(network)
     with pytest.raises(ConfigError, match="--lstm-units 6: this policy carries a state"):
         network(torch.zeros(1, STACK, SIDE, SIDE, dtype=torch.uint8))
