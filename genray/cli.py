@@ -90,6 +90,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.style:stylize",
         "CONTENT STYLE … --out out.png: a picture in the style of others",
     ),
+    "translate": (
+        "genray.commands.translate:translate",
+        "IMAGE … --model RUN: pictures, folders or clips with a pix2pix or CycleGAN",
+    ),
     "dream": (
         "genray.commands.dream:dream",
         "IMAGE --out dream.png|gif|mp4: amplify what a network detects in a picture",

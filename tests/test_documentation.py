@@ -195,18 +195,23 @@ RUN_BY = {
     "sweep report": "tests/tuning/report/test_report_unfinished.py",
     "train ae": "tests/commands/test_cli_models.py",
     "train classifier": "tests/serve/conftest.py",
+    "train cyclegan": "tests/commands/test_cli_translate.py",
     "train dqn": "tests/test_cli.py",
     "train gan": "tests/serve/conftest.py",
+    "train pix2pix": "tests/commands/test_cli_translate.py",
     "train sprites": "tests/commands/test_cli_sprites.py",
     "train style": "tests/gen/images/style/test_tasks.py",
     "train vae": "tests/commands/test_cli_models.py",
+    "translate": "tests/commands/test_cli_translate.py",
 }
 """The test that runs a command, with options that make it short."""
 
 NEEDS_A_GPU = {
     "apex_breakout",
     "classifier_cifar10",
+    "cyclegan_256",
     "dcgan_svhn",
+    "pix2pix_256",
     "pong_quick",
     "style_any_full",
     "style_fast_full",

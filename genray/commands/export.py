@@ -12,13 +12,14 @@ from genray.media import check_writable
 from genray.options import folder_argument, given, parse
 from genray.runs import modelstore
 
-Part = Literal["auto", "generator", "encoder", "classifier"]
+Part = Literal["auto", "generator", "encoder", "classifier", "translator", "translator-back"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """Export a model for other programs. As ONNX, a generator maps latents to images, an encoder
-    maps images to codes, a classifier maps images to logits, and a policy maps frames to Q-values.
+    maps images to codes, a classifier maps images to logits, a translator maps images to images,
+    and a policy maps frames to Q-values.
     """
 
     out: Path
@@ -29,7 +30,8 @@ class ExportConfig:
     """
     part: Part = "auto"
     """The part to export. auto: the generator of a vae or gan, the encoder of an autoencoder, a
-    classifier (logits), or a policy (Q-values).
+    classifier (logits), the translator of a pix2pix or CycleGAN (A to B; translator-back: B to A),
+    or a policy (Q-values).
     """
     step: int | None = None
     """For a policy: export the policy of this step of the run; default: the newest."""
@@ -94,7 +96,7 @@ def is_policy(path: Path) -> bool:
 
 
 def _export_part(folder: Path, options: ExportConfig) -> int:
-    """Write a part of a generator, an encoder or a classifier as ONNX."""
+    """Write a part of a generator, an encoder, a classifier or a translator as ONNX."""
     from genray.commands.codes import refuse_positions
     from genray.commands.export_onnx import write_onnx
     from genray.commands.models import load
@@ -104,11 +106,13 @@ def _export_part(folder: Path, options: ExportConfig) -> int:
     # Choose the part. `auto` is the classifier of a classifier, otherwise the first part that the
     # model has.
     parts = {"generator": "generate", "encoder": "encode", "classifier": "forward"}
+    parts |= {"translator": "translate", "translator-back": "translate_back"}
     has = [
         part
         for part in parts
         if hasattr(model, parts[part])
         and (part != "classifier" or kind == "classifier")
+        and (part != "translator-back" or "b_to_a" in model.directions)
         and kind not in NOT_EXPORTED
     ]
     part: str = options.part
@@ -116,7 +120,7 @@ def _export_part(folder: Path, options: ExportConfig) -> int:
         require(
             bool(has),
             f"{folder}: a model of kind {kind!r} has no part to export; use a vae, gan, ae, "
-            "classifier or policy",
+            "classifier, pix2pix, cyclegan or policy",
         )
         part = {"classifier": "classifier"}.get(kind, has[0])
     require(

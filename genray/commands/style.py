@@ -197,7 +197,7 @@ def _clip(
         sized = map(styler.sized, clip)
         styled = style_clip(sized, styler.style, blend=launch.blend, meter=meter, progress=progress)
         if sound:
-            _write_with_sound(launch.target, styled, clip, lambda: frames / clip.fps)
+            write_with_sound(launch.target, styled, clip, lambda: frames / clip.fps)
         else:
             write_clip(launch.target, styled, fps=clip.fps, scale=1)
     print(meter.flicker)
@@ -230,7 +230,7 @@ def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
     return count, seconds
 
 
-def _write_with_sound(
+def write_with_sound(
     out: Path, styled: Iterator[np.ndarray], clip: Clip, seconds: Callable[[], float]
 ) -> None:
     """Write the clip with the content's sound, or without if the sound cannot be copied.

@@ -21,7 +21,10 @@ from genray.gen.images.style.one_style_task import style_task
 from genray.gen.training.fit import Fit, FitConfig, Task
 from genray.gen.training.optimizers import OPTIMIZERS, READING, OptimizerConfig
 from genray.gen.training.updater import Updater
+from genray.gen.translation.task_cyclegan import CycleGANTask
+from genray.gen.translation.task_pix2pix import Pix2PixTask
 from genray.gen.vae import VAEConfig, VAEModelConfig, VAETask
+from tests.helpers import translation
 from tests.helpers.device_audit import META, Fault, audited
 from tests.helpers.gen import small_ae
 
@@ -104,6 +107,16 @@ def style(method: str, **changes: Any) -> Task:
     return style_task(config, device=META)
 
 
+def pix2pix(**changes: Any) -> Task:
+    config = translation.pix2pix(**changes)
+    return Pix2PixTask(replace(config, fit=FIT), device=META)
+
+
+def cyclegan(**changes: Any) -> Task:
+    config = translation.cyclegan(**changes)
+    return CycleGANTask(replace(config, fit=FIT), device=META)
+
+
 TASKS = {
     "ae-gaussian": lambda: ae(sparsity=0.1, code_activation="sigmoid", contractive=0.1),
     "ae-masking": lambda: ae(
@@ -123,6 +136,8 @@ TASKS = {
     ),
     "classifier": lambda: classifier(label_smoothing=0.1),
     "classifier-squared": lambda: classifier(loss="squared_error"),
+    "pix2pix": pix2pix,
+    "cyclegan": cyclegan,
     "style-fast": lambda: style("style_fast"),
     "style-any": lambda: style("style_any"),
 }
@@ -132,9 +147,12 @@ TASKS = {
 def test_training_steps_wait_for_the_device_at_log_lines_only(name: str):
     task = TASKS[name]()
     family = name.split("-")[0]
-    channels, side = (3, 16) if family == "style" else (1, 8)
-    low = -1.0 if family == "gan" else 0.0
-    faults, logged = waits(task, images(low, channels, side))
+    channels, side = (1, 8) if family in ("ae", "vae", "gan", "classifier") else (3, 16)
+    low = -1.0 if family in ("gan", "pix2pix", "cyclegan") else 0.0
+    data = images(low, channels, side)
+    if family == "pix2pix":
+        data = replace(data, about={"pairs": {"kind": "files", "channels": [1, 2]}})
+    faults, logged = waits(task, data)
     assert not faults
     assert logged == 1  # the log lines read, so the audit detects reads
 

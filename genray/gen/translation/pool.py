@@ -40,22 +40,22 @@ class ImagePool(nn.Module):
         new_BCHW = new_BCHW.detach().float()
         if not self.size:
             return new_BCHW
-        # Random numbers are drawn on the CPU, where they decide without a wait for the GPU.
         every = self._world.gather(new_BCHW)
-        drawn = torch.rand(len(every), 2).tolist()
+        drawn_B2 = torch.rand(len(every), 2, device=every.device)
         returned = []
-        for new, (choice, place) in zip(every, drawn):
+        for new_1CHW, (choice, place) in zip(every.split(1), drawn_B2):
             if self.filled < self.size:
-                self.images[self.filled] = new
+                self.images[self.filled] = new_1CHW[0]
                 self.filled += 1
-                returned.append(new)
-            elif choice < 0.5:
-                returned.append(new)
-            else:
-                row = int(place * self.size)
-                returned.append(self.images[row].clone())
-                self.images[row] = new
-        return torch.stack(returned)[self._world.rows(len(every))]
+                returned.append(new_1CHW)
+                continue
+            # The choice is made on the device, so that the host does not wait for a GPU.
+            row_1 = (place * self.size).long().clamp(max=self.size - 1)[None]
+            old_1CHW = self.images.index_select(0, row_1)
+            keeps = choice < 0.5
+            returned.append(torch.where(keeps, new_1CHW, old_1CHW))
+            self.images.index_copy_(0, row_1, torch.where(keeps, old_1CHW, new_1CHW))
+        return torch.cat(returned)[self._world.rows(len(every))]
 
     def get_extra_state(self) -> Tensor:
         """Return the number of images as a tensor, for checkpoints."""
