@@ -18,6 +18,7 @@ from genray.errors import ConfigError, RunFault
 from genray.rl.env_checks import brief, traceback_note
 from genray.rl.env_names import Registered
 from genray.rl.env_protocol import Step
+from genray.rl.env_same_step import HiddenStarts
 from genray.rl.env_spaces import (
     MASK,
     Actions,
@@ -179,7 +180,7 @@ class GymLanes:
             raise ConfigError(
                 f"--env {name}: gives {vector.num_envs} environments, not num_envs={num_lanes}"
             )
-        _restart_one_step_late(name, vector)
+        same_step = not _restarts_one_step_late(name, vector)
         self._env, self.num_lanes = vector, num_lanes
         self._actions = Actions(name, vector.single_action_space)
         self.num_actions = self._actions.count
@@ -199,20 +200,35 @@ class GymLanes:
                 fields.append(mask_field(self.num_actions))
         self.observation = Observation(fields=tuple(fields))
         self.frame_shape = self.observation.frame_shape
+        self._starts: HiddenStarts | None = None
+        if same_step:
+            self._starts = HiddenStarts(
+                num_lanes, self.num_actions, self.observation, self._mask_in_info
+            )
 
     def reset(self, seed: int) -> np.ndarray:
         """Begin new episodes; the lanes have the seeds `seed` … `seed` + E − 1."""
+        if self._starts:
+            self._starts.reset(seed)
         obs, info = self._env.reset(seed=seed)
         return self._packed(obs, info, np.zeros(self.num_lanes, bool))
 
     def step(self, action_E: np.ndarray) -> Step:
         """Act in all lanes."""
-        obs, reward_E, terminated_E, truncated_E, info = self._env.step(
-            self._actions.of(np.asarray(action_E, np.int64))
-        )
+        action_E = np.asarray(action_E, np.int64)
+        if self._starts:
+            action_E = self._starts.actions(action_E)
+        obs, reward_E, terminated_E, truncated_E, info = self._env.step(self._actions.of(action_E))
+        if self._starts:
+            reward_E, terminated_E, truncated_E = self._starts.shown(
+                reward_E, terminated_E, truncated_E
+            )
         over_E = terminated_E | truncated_E
+        record_E1P = self._packed(obs, info, over_E)
+        if self._starts:
+            self._starts.put_last(record_E1P, info, over_E)
         return Step(
-            self._packed(obs, info, over_E),
+            record_E1P,
             np.asarray(reward_E),
             np.array(terminated_E, bool),
             np.array(truncated_E, bool),
@@ -269,16 +285,20 @@ class GymLanes:
         return mask_EA.astype(np.uint8)
 
 
-def _restart_one_step_late(name: str, vector: VectorEnv) -> None:
-    """Make `vector` restart episodes one step late, as the protocol says, or raise ConfigError."""
+def _restarts_one_step_late(name: str, vector: VectorEnv) -> bool:
+    """Return whether `vector` restarts episodes one step late, as the protocol says; False: within
+    the step. Gymnasium's own SyncVectorEnv is set to it. Raises ConfigError for another mode.
+    """
     inner = vector.unwrapped
     mode = getattr(inner, "autoreset_mode", None) or vector.metadata.get("autoreset_mode")
-    if mode == AutoresetMode.NEXT_STEP:
-        return
+    with contextlib.suppress(ValueError):  # the mode's name is accepted, too
+        mode = AutoresetMode(mode)
     if isinstance(inner, SyncVectorEnv) and vector is inner:
-        inner.autoreset_mode = AutoresetMode.NEXT_STEP
-        return
+        inner.autoreset_mode = mode = AutoresetMode.NEXT_STEP
+    if mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+        return mode == AutoresetMode.NEXT_STEP
     raise ConfigError(
-        f"--env {name}: its autoreset mode is {getattr(mode, 'value', mode)}, which would hide the "
-        "last observation of an episode; make it with autoreset_mode=AutoresetMode.NEXT_STEP"
+        f"--env {name}: its autoreset mode is {getattr(mode, 'value', mode)}, so that nobody would "
+        "restart its episodes; make it with autoreset_mode=AutoresetMode.NEXT_STEP, or say in "
+        'metadata["autoreset_mode"] when it restarts them'
     )

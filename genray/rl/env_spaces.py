@@ -3,6 +3,8 @@
 Shapes: E lanes, A actions.
 """
 
+import contextlib
+from collections.abc import Mapping
 from math import prod
 from typing import Any, Literal
 
@@ -79,6 +81,12 @@ def describe(name: str, space: gymnasium.Space, num_actions: int) -> list[Field]
     `name`: the value of --env, for messages. Raises ConfigError for a space that is not supported.
     """
     fields = _fields(name, space, "", num_actions)
+    names = [field.name for field in fields]
+    for each in names:
+        if names.count(each) > 1:
+            raise ConfigError(
+                f"--env {name}: two of its observations have the name {each!r}; use other keys"
+            )
     return sorted(fields, key=lambda field: field.kind == "mask")
 
 
@@ -163,12 +171,16 @@ def find(obs: Any, path: str) -> Any:
     if isinstance(obs, tuple | list):
         key, _, rest = path.partition(".")
         return find(obs[int(key)], rest)
+    if not isinstance(obs, Mapping):
+        raise KeyError(path)
     # A key may contain dots itself.
     for key in obs:
         if path == str(key):
             return obs[key]
+    for key in obs:
         if path.startswith(f"{key}."):
-            return find(obs[key], path[len(str(key)) + 1 :])
+            with contextlib.suppress(KeyError):
+                return find(obs[key], path[len(str(key)) + 1 :])
     raise KeyError(path)
 
 

@@ -1,18 +1,16 @@
-"""Tests Gymnasium's environments behind the project's protocol: names, spaces, actions, restarts,
-masks, and the refusals.
-"""
+"""Tests Gymnasium's environments behind the project's protocol: names, actions and refusals."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from genray.errors import ConfigError, RunFault
 from genray.rl import presets
@@ -21,48 +19,9 @@ from genray.rl.engine import probe_env
 from genray.rl.env import EnvConfig, SavesState, check_env, load_factory, make_env
 from genray.rl.env_gym import GymLanes
 from genray.rl.observation import observation_of
+from tests.helpers.walks import Masked, Walk, make, seen
 
 HERE = __name__
-
-
-class Walk(gymnasium.Env):
-    """Counts its steps, and ends after `length` of them. An observation is [episode, step]."""
-
-    observation_space: gymnasium.Space = spaces.Box(0, 1000, (2,), np.float32)
-    action_space: gymnasium.Space = spaces.Discrete(3, start=5)
-
-    def __init__(self, length: int = 3, truncates: bool = False):
-        self._length, self._truncates, self._episode = length, truncates, 0
-        self.actions: list[Any] = []
-
-    def reset(self, *, seed=None, options=None):
-        self._episode = self._episode + 1 if seed is None else 0
-        self._step = 0
-        return self._observe(), self._info()
-
-    def step(self, action):
-        self._step += 1
-        self.actions.append(action)
-        over = self._step == self._length
-        return (
-            self._observe(), float(self._step), over and not self._truncates,
-            over and self._truncates, self._info(),
-        )  # fmt: skip
-
-    def _observe(self) -> Any:
-        return np.array([self._episode, self._step], np.float32)
-
-    def _info(self) -> dict[str, Any]:
-        return {}
-
-
-def make(name: str, lanes: int = 1, config: str = "") -> Any:
-    return make_env(EnvConfig(env=name, env_config=config), lanes)
-
-
-def seen(env: Any, frame_EHW: np.ndarray) -> Any:
-    """Return the first lane's observation as a list."""
-    return observation_of(env).unpack(frame_EHW[:, 0])[""][0].tolist()  # type: ignore[union-attr]
 
 
 # --- names ----------------------------------------------------------------------------------------
@@ -182,96 +141,7 @@ def test_an_action_space_that_dqn_cannot_choose_from_is_refused(space, reason: s
         GymLanes("walk", SyncVectorEnv([of_space(space)]), 1)
 
 
-# --- restarts -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-@pytest.mark.parametrize("truncates", [False, True])
-def test_every_observation_occurs_once_in_each_autoreset_mode(mode: str, truncates: bool):
-    vector = SyncVectorEnv(
-        [partial(Walk, 2, truncates), partial(Walk, 3, truncates)],
-        autoreset_mode=AutoresetMode(mode),
-    )
-    env = GymLanes("walk", vector, 2)
-    frame, lanes, ends = env.reset(7), [], []
-    for _ in range(7):
-        lanes.append(env.observation.unpack(frame[:, 0])[""].tolist())
-        step = env.step(np.zeros(2, int))
-        frame = step.frame_EHW
-        ends.append((step.truncated_E if truncates else step.terminated_E).tolist())
-        assert not (step.terminated_E if truncates else step.truncated_E).any()
-    short = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2], [2, 0]]
-    long = [[0, 0], [0, 1], [0, 2], [0, 3], [1, 0], [1, 1], [1, 2]]
-    assert [each[0] for each in lanes] == short and [each[1] for each in lanes] == long
-    assert [each[0] for each in ends] == [False, True, False] * 2 + [False]
-    assert [each[1] for each in ends] == [False, False, True, False, False, False, True]
-
-
-class Foreign(VectorEnv):
-    """Restarts within the step, and is no environment of Gymnasium's own."""
-
-    metadata: ClassVar = {"autoreset_mode": AutoresetMode.SAME_STEP}
-
-    def __init__(self, num_envs: int):
-        self.num_envs = num_envs
-        self.single_observation_space, self.single_action_space = (
-            Walk.observation_space, Walk.action_space,
-        )  # fmt: skip
-
-
-def in_processes(num_envs: int) -> VectorEnv:
-    return AsyncVectorEnv([Walk] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-
-
-@pytest.mark.parametrize("name", ["Foreign", "in_processes"])
-def test_a_vector_environment_that_hides_last_observations_is_refused(name: str):
-    with pytest.raises(ConfigError, match="mode is SameStep, .*autoreset_mode=AutoresetMode.NEXT"):
-        make(f"{HERE}:{name}")
-
-
-def test_the_vector_form_of_cartpole_is_played():
-    env = make(f"{HERE}:cartpoles", 3)
-    assert env.reset(0).shape == (3, 1, 16)
-    assert sum(env.step(np.ones(3, int)).terminated_E.sum() for _ in range(30)) >= 3
-    env.close()
-
-
-def cartpoles(num_envs: int) -> VectorEnv:
-    return gymnasium.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point")
-
-
-# --- masks ----------------------------------------------------------------------------------------
-
-
-class Masked(Walk):
-    """Allows the action of the step's number; nothing after its last step."""
-
-    def _info(self) -> dict[str, Any]:
-        return {"action_mask": (np.arange(3) == self._step).astype(np.int8)}
-
-
-class MaskedKey(Masked):
-    observation_space = spaces.Dict(
-        {"action_mask": spaces.Box(0, 1, (3,), np.int8), "board": spaces.MultiDiscrete([4, 4])}
-    )
-
-    def _observe(self) -> Any:
-        return {**self._info(), "board": np.array([self._step, 0])}
-
-    def _info(self) -> dict[str, Any]:
-        return super()._info() if self._step >= 0 else {}
-
-
-@pytest.mark.parametrize("name", ["Masked", "MaskedKey"])
-def test_masks_come_from_info_or_from_the_observation(name: str):
-    env = make(f"{HERE}:{name}", 2)
-    observation = observation_of(env)
-    assert observation is not None and observation.mask is not None
-    frames = [env.reset(0), *(env.step(np.full(2, t % 4 % 3)).frame_EHW for t in range(4))]
-    masks = [observation.legal(frame).argmax(1).tolist() for frame in frames]
-    assert masks == [[0, 0], [1, 1], [2, 2], [0, 0], [0, 0]]
-    # Nothing is legal after the last step, where nobody acts: the mask is replaced by a full one.
-    assert observation.legal(frames[3]).all() and observation.legal(frames[4]).sum() == 2
+# --- breaches -------------------------------------------------------------------------------------
 
 
 class NothingLegal(Masked):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -73,11 +73,11 @@ all_spaces = st.one_of(
 
 
 class Scripted(gymnasium.Env):
-    """Returns random observations, ends at random, and remembers every observation."""
+    """Returns random observations, ends at random, and remembers (observation, end, start)."""
 
     action_space = spaces.Discrete(2)
 
-    def __init__(self, space: gymnasium.Space, seed: int, log: list[Any]):
+    def __init__(self, space: gymnasium.Space, seed: int, log: list[tuple[Any, bool, bool]]):
         self.observation_space, self._log = space, log
         space.seed(seed)
         self._rng = np.random.default_rng(seed)
@@ -85,15 +85,31 @@ class Scripted(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         if seed is not None:
             self._log.clear()  # a run begins
-        return self._observe(), {}
+        return self._observe(False, True), {}
 
     def step(self, action):
         terminated, truncated = self._rng.random(2) < 0.15
-        return self._observe(), 0.0, bool(terminated), bool(truncated and not terminated), {}
+        over = bool(terminated or truncated)
+        return self._observe(over, False), 0.0, bool(terminated), over and not terminated, {}
 
-    def _observe(self) -> Any:
-        self._log.append(self.observation_space.sample())
-        return self._log[-1]
+    def _observe(self, over: bool, begins: bool) -> Any:
+        self._log.append((self.observation_space.sample(), over, begins))
+        return self._log[-1][0]
+
+
+def shown(log: list[tuple[Any, bool, bool]], hides: bool) -> list[Any]:
+    """Return the observations that lanes show. If the first action of an episode is hidden, its
+    first observation is not shown, and neither is the last one of an episode of one step.
+    """
+    rows: list[Any] = []
+    hidden = False
+    for number, (obs, over, begins) in enumerate(log):
+        if hides and begins and number and not hidden:
+            hidden = True
+        elif not (hidden and over):
+            rows.append(obs)
+            hidden = False
+    return rows
 
 
 def collector_of(env: Any, n_step: int = 3, chunk_rows: int = 7) -> Collector:
@@ -130,27 +146,30 @@ def assert_equal(field: Field, stored: np.ndarray, returned: Any) -> None:
     space=all_spaces,
     seed=st.integers(0, 1000),
     mode=st.sampled_from([AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]),
+    foreign=st.booleans(),
     chunks=st.integers(1, 14),
     store=st.sampled_from(["raw", "lz4"]),
 )
 def test_every_stored_observation_is_what_the_environment_returned(
-    space, seed, mode, chunks, store
+    space, seed, mode, foreign, chunks, store
 ):
     """For spaces drawn at random, round the ring several times (98 rows in 40 slots), with
     terminations and truncations: each lane's rows are its environment's observations in order,
-    each once. Drawn observations, current and next, are the rows that their keys name.
+    each once. In a foreign vector environment, the mode cannot be changed. Drawn observations,
+    current and next, are the rows that their keys name.
     """
-    logs: list[list[Any]] = [[] for _ in range(LANES)]
+    logs: list[list[tuple[Any, bool, bool]]] = [[] for _ in range(LANES)]
     vector = SyncVectorEnv(
         [partial(Scripted, space, seed + lane, log) for lane, log in enumerate(logs)],
         autoreset_mode=mode,
     )
-    env = GymLanes("scripted", vector, LANES)
+    env = GymLanes("scripted", VectorWrapper(vector) if foreign else vector, LANES)
     collector, shard = collector_of(env), shard_of(env, store)
     for _ in range(chunks):
         shard.add(collector.collect()[0])
     num_rows = 7 * chunks
-    assert [len(log) for log in logs] == [num_rows + 1] * LANES
+    rows = [shown(log, foreign and mode == AutoresetMode.SAME_STEP) for log in logs]
+    assert [len(each) for each in rows] == [num_rows + 1] * LANES
     if shard.size == 0:
         return
     sample = shard.sample(16)
@@ -162,13 +181,13 @@ def test_every_stored_observation_is_what_the_environment_returned(
         ):
             arrays = env.observation.unpack(record_SHW[0, 0])
             for field in env.observation.fields:
-                assert_equal(field, arrays[field.name], logs[lane][at])
+                assert_equal(field, arrays[field.name], rows[lane][at])
     if store == "raw":
         for lane in range(LANES):
             for row in range(max(0, num_rows - ROWS), num_rows):
                 arrays = env.observation.unpack(shard.frame_LCP[lane, row % ROWS])
                 for field in env.observation.fields:
-                    assert_equal(field, arrays[field.name], logs[lane][row])
+                    assert_equal(field, arrays[field.name], rows[lane][row])
 
 
 def test_bytes_of_a_row_are_those_of_its_arrays():
