@@ -65,7 +65,7 @@ class HiddenStarts:
         legal_EA = self._observation.legal(record_EHW)
         if legal_EA is not None:
             self._legal_EA = legal_EA
-        lanes = np.flatnonzero(over_E)
+        lanes: list[int] = np.flatnonzero(over_E).tolist()
         final = info.get(FINAL)
         if final is None:
             raise RunFault(
@@ -83,7 +83,7 @@ class HiddenStarts:
             arrays[mask.name] = self._last_masks(info, mask.name, lanes)
         record_EHW[lanes] = self._observation.pack(arrays)
 
-    def _last_masks(self, info: dict[str, Any], name: str, lanes: np.ndarray) -> np.ndarray:
+    def _last_masks(self, info: dict[str, Any], name: str, lanes: list[int]) -> np.ndarray:
         """Return the masks of last observations, uint8 [N, A]. Nobody acts on them, so a mask that
         is not given or forbids everything allows everything.
         """
