@@ -15,7 +15,13 @@ from genray.rl.augment import generator_of
 from genray.rl.chunk import DIES, ENDS, GOES_ON, Chunk
 from genray.rl.collect_config import CollectConfig as CollectConfig
 from genray.rl.env import EnvConfig, FrameVectorEnv, SavesState
-from genray.rl.exploration import EpsilonGreedy, ExploreConfig, annealed, final_epsilons
+from genray.rl.exploration import (
+    EpsilonGreedy,
+    ExploreConfig,
+    annealed,
+    final_epsilons,
+    longest_hold,
+)
 from genray.rl.lanes import Lanes as Lanes
 from genray.rl.networks import QNetwork
 from genray.rl.noisy import draw_noise
@@ -120,9 +126,7 @@ class Collector:
             observation_of(self.env),
             self.network.state_size,
         )
-        self._choose = EpsilonGreedy(
-            num_lanes, self._explore.persistence, self._explore.max_held_steps
-        )
+        self._choose = EpsilonGreedy(num_lanes, self._explore.persistence)
         self._row = 0
         self._over_E = np.zeros(num_lanes, bool)  # the current frame is an episode's last one
         self._score_E = np.zeros(num_lanes)
@@ -236,6 +240,7 @@ class Collector:
         q_EA = self.lanes.q_values(self.network, self._device)
         epsilon_E = self.epsilon_E
         waits_E, over_E = self.lanes.waits_E, self._over_E
+        self._choose.max_held = longest_hold(self._explore, self.run_step)
         choice_E = self._choose(q_EA, epsilon_E, self._rng, self.lanes.legal_EA)
         action_E = np.where(waits_E, 0, choice_E)
         step = self.env.step(action_E)

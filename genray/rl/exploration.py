@@ -34,7 +34,11 @@ class ExploreConfig:
     0: for one step. Helps to find rewards that are several steps away in one direction.
     """
     max_held_steps: int = bounded(100, min=1, example=100)
-    """Largest number of steps for which --persistence repeats an action."""
+    """Largest number of steps for which --persistence repeats an action; longer holds are cut."""
+    max_held_steps_end: int = bounded(0, min=0, example=10)
+    """The same, from the step on at which ε reaches its final value; 0: --max-held-steps always.
+    Long holds find first rewards, but lose games that a better policy has begun.
+    """
 
     def validate(self) -> None:
         """Raise ConfigError for an invalid option."""
@@ -48,6 +52,12 @@ class ExploreConfig:
             self.persistence == 0 or self.persistence > 1,
             f"--persistence {self.persistence}: must be > 1, e.g. 2 (0: off)",
         )
+
+
+def longest_hold(config: ExploreConfig, step: int) -> int:
+    """Return the largest number of steps for which an action is held, at agent step `step`."""
+    annealing = step < config.random_steps + config.anneal_steps
+    return config.max_held_steps if annealing else config.max_held_steps_end or config.max_held_steps
 
 
 def ladder(num_lanes: int, base: float = 0.4, power: float = 7.0) -> np.ndarray:
@@ -89,11 +99,11 @@ class EpsilonGreedy:
     Args:
         num_lanes: E.
         persistence: exponent of the distribution of z; 0: actions are not held.
-        max_held: the largest z.
+        max_held: the largest z; may be changed at any time.
     """
 
     def __init__(self, num_lanes: int, persistence: float = 0.0, max_held: int = 100):
-        self._persistence, self._max_held = persistence, max_held
+        self._persistence, self.max_held = persistence, max_held
         self.held_E = np.zeros(num_lanes, np.int64)
         """The random action that each lane repeats."""
         self.left_E = np.zeros(num_lanes, np.int64)
@@ -121,7 +131,7 @@ class EpsilonGreedy:
             else random_legal(legal_EA, rng)
         )
         steps_E = (
-            np.minimum(rng.zipf(self._persistence, num_lanes), self._max_held)
+            np.minimum(rng.zipf(self._persistence, num_lanes), self.max_held)
             if self._persistence
             else 1
         )

@@ -38,6 +38,7 @@ class TrainingOptions(TypedDict, total=False):
     epsilon_power: float
     persistence: float
     max_held_steps: int
+    max_held_steps_end: int
     random_steps: int
     anneal_steps: int
     # genray.rl.networks.NetworkConfig

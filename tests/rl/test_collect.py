@@ -160,6 +160,22 @@ def test_collector_epsilon_anneals_with_the_steps_of_the_run():
     np.testing.assert_allclose(collector.epsilon_E, 0.2)
 
 
+def test_collector_holds_actions_for_shorter_when_epsilon_has_its_final_value():
+    """ε stays 1. A hold takes 20 steps or more at first, and one step from step 4,000 on."""
+    net = QNetwork(SMALL, 2, 1, (36, 36))
+    explore = ExploreConfig(
+        exploration="shared", epsilon=1.0, persistence=1.1, anneal_steps=4_000,
+        max_held_steps=50, max_held_steps_end=1,
+    )  # fmt: skip
+    collector = Collector(Endless(LANES), net, EnvConfig(stack=1), CONFIG, explore)
+    changes = []
+    for collector.run_step in (0, 4_000):
+        action_EN = np.concatenate([collector.collect()[0].action_ET for _ in range(12)], axis=1)
+        changes.append((action_EN[:, 1:] != action_EN[:, :-1]).mean())
+    # Of two actions, a new hold has the other one in half of the cases.
+    assert changes[0] < 0.08 and changes[1] > 0.4
+
+
 def test_collectors_of_one_run_play_different_games():
     frames = []
     for index in range(2):

@@ -1,5 +1,7 @@
 """Tests ε: Ape-X's ladder, the schedule, and how often a lane explores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,6 +13,7 @@ from genray.rl.exploration import (
     epsilon_greedy,
     final_epsilons,
     ladder,
+    longest_hold,
 )
 
 
@@ -85,6 +88,15 @@ def test_persistence_holds_random_actions_for_zeta_steps():
     observed = np.array([(lengths == z).mean() for z in range(1, 6)])
     np.testing.assert_allclose(observed, expected, atol=4 * 0.5 / np.sqrt(len(lengths)))
     assert lengths.max() <= 100
+
+
+def test_longest_hold_falls_when_epsilon_has_its_final_value():
+    explore = ExploreConfig(
+        persistence=1.25, random_steps=30, anneal_steps=70, max_held_steps=60, max_held_steps_end=10
+    )
+    assert [longest_hold(explore, step) for step in (0, 99, 100, 10**6)] == [60, 60, 10, 10]
+    always = replace(explore, max_held_steps_end=0)
+    assert [longest_hold(always, step) for step in (0, 100)] == [60, 60]
 
 
 def test_epsilon_greedy_without_persistence_holds_no_action():
