@@ -56,8 +56,9 @@ class ExploreConfig:
 
 def longest_hold(config: ExploreConfig, step: int) -> int:
     """Return the largest number of steps for which an action is held, at agent step `step`."""
-    annealing = step < config.random_steps + config.anneal_steps
-    return config.max_held_steps if annealing else config.max_held_steps_end or config.max_held_steps
+    if step >= config.random_steps + config.anneal_steps and config.max_held_steps_end:
+        return config.max_held_steps_end
+    return config.max_held_steps
 
 
 def ladder(num_lanes: int, base: float = 0.4, power: float = 7.0) -> np.ndarray:
