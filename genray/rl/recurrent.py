@@ -1,7 +1,7 @@
 """Cuts long sequences into windows, and computes LSTMs over sequences of several episodes.
 
 Shapes: N steps of one long sequence, B rows (sequences of a batch), T steps of a row, W steps of a
-window, I inputs, U units, A actions, F features.
+window, P parts of rows, L steps of the longest part, I inputs, U units, A actions, F features.
 
 The state of an LSTM is one tensor, float32 [B, 2U]: the hidden values h, then the cell values c.
 """
@@ -125,6 +125,31 @@ def unroll(
     return torch.cat(outputs, dim=1), state_BS
 
 
+def hidden_values(lstm: nn.LSTM, input_BTI: Tensor, state_BS: Tensor, begins_BT: Tensor) -> Tensor:
+    """Return the hidden values of an LSTM at every step, float32 [B, T, U], as `unroll` does.
+
+    Rows are cut where episodes begin, and all parts are computed side by side in one call. This
+    takes less time than `unroll`, but does not give the last states.
+    """
+    check_shapes(input_BTI=input_BTI, state_BS=state_BS, begins_BT=begins_BT)
+    if not begins_BT[:, 1:].any():
+        return unroll(lstm, input_BTI, state_BS, begins_BT)[0]
+    starts_BT = begins_BT.clone()
+    starts_BT[:, 0] = True
+    # The number of each step's part, and of the step within its part.
+    part_BT = starts_BT.flatten().cumsum(0).view_as(starts_BT) - 1
+    step_T = torch.arange(starts_BT.shape[1], device=input_BTI.device)
+    within_BT = step_T - torch.where(starts_BT, step_T, 0).cummax(dim=1).values
+    parts, longest = int(part_BT[-1, -1]) + 1, int(within_BT.max()) + 1
+    input_PLI = input_BTI.new_zeros(parts, longest, input_BTI.shape[2])
+    input_PLI[part_BT, within_BT] = input_BTI
+    state_PS = state_BS.new_zeros(parts, state_BS.shape[1])
+    state_PS[part_BT[:, 0]] = state_BS.masked_fill(begins_BT[:, :1], 0.0)
+    hidden_1PU, cell_1PU = (part[None].contiguous() for part in state_PS.chunk(2, dim=1))
+    output_PLU, _ = lstm(input_PLI, (hidden_1PU, cell_1PU))
+    return output_PLU[part_BT, within_BT]
+
+
 class Memory(nn.Module):
     """The recurrent layer of a Q-network. Its inputs are the encoder's features, the last action
     and the last reward.
@@ -169,6 +194,19 @@ class Memory(nn.Module):
         # In float32 also where other products are in bfloat16: rounding would add up over steps.
         with torch.autocast(input_BTI.device.type, enabled=False):
             return unroll(self.lstm, input_BTI, state_BS, begins_BT)
+
+    def hidden(
+        self,
+        features_BTF: Tensor,
+        last_action_BT: Tensor,
+        last_reward_BT: Tensor,
+        state_BS: Tensor,
+        begins_BT: Tensor,
+    ) -> Tensor:
+        """Return the hidden values alone, in less time than `forward`."""
+        input_BTI = self.inputs(features_BTF, last_action_BT, last_reward_BT)
+        with torch.autocast(input_BTI.device.type, enabled=False):
+            return hidden_values(self.lstm, input_BTI, state_BS, begins_BT)
 
     def inputs(
         self, features_BTF: Tensor, last_action_BT: Tensor, last_reward_BT: Tensor

@@ -163,7 +163,7 @@ class RecurrentLearner(Learner):
                 state_BS = network.memory(*before, state_BS, begins_BT[:, :burn_in])[1]
         after = (each[:, burn_in:] for each in (features_BTF, *inputs))
         with torch.set_grad_enabled(gradient):
-            return network.memory(*after, state_BS, begins_BT[:, burn_in:])[0]
+            return network.memory.hidden(*after, state_BS, begins_BT[:, burn_in:])
 
     def _of_hidden(
         self,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from genray.rl.recurrent import LSTMCell, Memory, rows_of, unroll, windows_of
+from genray.rl.recurrent import LSTMCell, Memory, hidden_values, rows_of, unroll, windows_of
 
 INPUTS, UNITS = 5, 7
 
@@ -58,6 +58,8 @@ def test_unroll_begins_each_episode_with_a_state_of_zero(lstm, most, monkeypatch
     begins_BT = torch.zeros(3, 10, dtype=torch.bool)
     begins_BT[0, 0] = begins_BT[0, 4] = begins_BT[1, 4] = begins_BT[1, 9] = True
     output_BTU, last = unroll(lstm, input_BTI, state, begins_BT)
+    side_by_side_BTU = hidden_values(lstm, input_BTI, state, begins_BT)
+    torch.testing.assert_close(side_by_side_BTU, output_BTU, atol=1e-6, rtol=0)
     for row, edges in enumerate([[0, 4, 10], [0, 4, 9, 10], [0, 10]]):
         for first, end in pairwise(edges):
             own = state[row] * (not begins_BT[row, first])
