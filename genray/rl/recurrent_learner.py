@@ -161,9 +161,12 @@ class RecurrentLearner(Learner):
             if burn_in:
                 before = (each[:, :burn_in] for each in (features_BTF, *inputs))
                 state_BS = network.memory(*before, state_BS, begins_BT[:, :burn_in])[1]
-        after = (each[:, burn_in:] for each in (features_BTF, *inputs))
+        rows = slice(burn_in, None)
+        action_BR, reward_BR = (each[:, rows] for each in inputs)
         with torch.set_grad_enabled(gradient):
-            return network.memory.hidden(*after, state_BS, begins_BT[:, burn_in:])
+            return network.memory.hidden(
+                features_BTF[:, rows], action_BR, reward_BR, state_BS, begins_BT[:, rows]
+            )
 
     def _of_hidden(
         self,
