@@ -10,7 +10,7 @@ from genray.errors import ConfigError
 from genray.gen.images.photo_index import PhotoIndex
 from genray.rl.env import EnvConfig
 from serve.builtin import KIND
-from serve.edits import EditOptions, edit
+from serve.edits import TRANSLATOR, EditOptions, edit
 from serve.errors import BadRequest
 from serve.examples import example_rgb
 from serve.explore import Explorer, generated, reconstructed, screen_after, sheet
@@ -31,14 +31,14 @@ def cover(predictor: Predictor, explorer: Explorer, check: Check) -> np.ndarray:
     """Return the cover of a model, uint8 RGB [H, W, 3].
 
     A generator shows samples, an autoencoder reconstructions, a classifier test pictures, a style
-    or dream network a changed photograph, an index some of its photographs, and a policy a screen
-    of its game. Raises BadRequest for a model without pictures, and ConfigError if the picture
-    needs data that are not on this machine.
+    network, a dream network or a translator a changed photograph, an index some of its photographs,
+    and a policy a screen of its game. Raises BadRequest for a model without pictures, and
+    ConfigError if the picture needs data that are not on this machine.
     """
     model: Any = predictor.model
     if predictor.makes_images:
         return _sheet(generated(predictor, 2 if predictor.kind == "sprites" else COUNT))
-    if predictor.kind == KIND or predictor.kind.startswith("style_"):
+    if predictor.kind in (KIND, TRANSLATOR) or predictor.kind.startswith("style_"):
         return _edited(predictor, check)
     if "act" in predictor.functions:
         try:
@@ -67,7 +67,11 @@ def _edited(predictor: Predictor, check: Check) -> np.ndarray:
     from genray.gen.images.pictures import Picture
 
     styles = [example_rgb("swirls")] if predictor.kind == "style_any" else []
-    options = EditOptions(longest=EDITED, steps=8 if predictor.kind == KIND else None)
+    model: Any = predictor.model
+    prepare = predictor.kind == TRANSLATOR and model.about.get("input") not in ("images", "files")
+    options = EditOptions(
+        longest=EDITED, steps=8 if predictor.kind == KIND else None, prepare=prepare
+    )
     content = Picture(example_rgb("flower"), None, "flower")
     result, _ = edit(
         predictor, content, [Picture(each, None, "style") for each in styles], options, Limits(),

@@ -1,4 +1,5 @@
-"""Edits a picture: applies a style with a style model, or makes a dream with a classifier or lite0.
+"""Edits a picture: applies a style with a style model, translates it with a pix2pix or CycleGAN, or
+makes a dream with a classifier or lite0.
 
 These functions take seconds. They do not depend on HTTP.
 """
@@ -18,6 +19,9 @@ from serve.models import Predictor
 if TYPE_CHECKING:
     from genray.gen.images.features import Features
 
+TRANSLATOR = "translator"
+"""The kind of models of pix2pix and CycleGAN."""
+
 Progress = Callable[[int, int], None]
 """Function of the number of finished steps and the total number of steps."""
 
@@ -27,13 +31,19 @@ class EditOptions:
     """Options of an edit that a client may choose."""
 
     model: str = ""
-    """Name of a style model or classifier, or lite0. Empty: the first style model."""
+    """Name of a style model, translator or classifier, or lite0. Empty: the first style model, or
+    the first translator.
+    """
     longest: int = 512
     """Longer side of the result in pixels. Pictures are never enlarged."""
     alpha: float = 1.0
     """Strength of the style: 0 returns the picture itself, 1 applies the full style."""
     keep_colours: bool = False
     """Keep the colours of the picture when a style is applied."""
+    direction: str = "a_to_b"
+    """Direction of a translator: a_to_b, or for CycleGAN also b_to_a."""
+    prepare: bool = False
+    """Make a translator's input from the picture as in training, such as its edges."""
     layer: str = ""
     """Layer of the network that a dream excites. Empty: the default layer."""
     channels: tuple[int, ...] = ()
@@ -68,6 +78,8 @@ class EditOptions:
             longest=longest,
             alpha=_number(fields.get("alpha") or "1", "alpha", 0.0, 1.0),
             keep_colours=_switch(fields.get("keep_colours") or "false", "keep_colours"),
+            direction=_direction(fields.get("direction") or "a_to_b"),
+            prepare=_switch(fields.get("prepare") or "false", "prepare"),
             layer=fields.get("layer", "")[:40],
             channels=_channels(fields.get("channels") or ""),
             steps=_whole(fields["steps"], "steps", 1, limits.max_steps)
@@ -95,11 +107,13 @@ def edit(
     rgb = scaled(content.rgb, min(options.longest, max(content.rgb.shape[:2])))
     if predictor.kind in ("classifier", KIND):
         return _dream(predictor, rgb, options, limits, check, progress)
+    if predictor.kind == TRANSLATOR:
+        return _translation(predictor, rgb, content, styles, options)
     # Check that the model and the number of pictures fit together.
     if not predictor.kind.startswith("style_"):
         raise BadRequest(
             f"model {predictor.name!r} ({predictor.kind}) does not edit pictures; name a style "
-            f"model or a classifier, or {LITE0}",
+            f"model, a translator or a classifier, or {LITE0}",
             param="model",
         )
     if predictor.kind == "style_any" and not styles:
@@ -143,6 +157,36 @@ def features_of(predictor: Predictor) -> "Features":
         )
     about = {"features": "model", "kind": predictor.kind}
     return ModelFeatures(cast(Any, predictor.model), predictor.name, about)
+
+
+def _translation(
+    predictor: Predictor,
+    rgb: np.ndarray,
+    content: Picture,
+    styles: Sequence[Picture],
+    options: EditOptions,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the translated picture and its description; transparent pixels of the content are
+    missing ones.
+    """
+    from genray.gen.translation.apply import apply_translator
+
+    if styles:
+        raise BadRequest(
+            f"model {predictor.name!r} translates one picture: send one picture", param="image"
+        )
+    alpha = content.alpha
+    if alpha is not None and alpha.shape != rgb.shape[:2]:
+        alpha = scaled(alpha, max(rgb.shape[:2]))
+    model: Any = predictor.model
+    result = apply_translator(
+        model, rgb, alpha=alpha, direction=options.direction, prepare=options.prepare
+    )
+    return result, {
+        "method": model.about.get("method", TRANSLATOR),
+        "direction": options.direction,
+        "prepare": options.prepare,
+    }
 
 
 def _dream(
@@ -204,6 +248,12 @@ def _number(text: str, name: str, low: float, high: float) -> float:
     if not low <= value <= high:
         raise BadRequest(f"{name} {text[:40]!r}: must lie in {low:g}..{high:g}", param=name)
     return value
+
+
+def _direction(text: str) -> str:
+    if text not in ("a_to_b", "b_to_a"):
+        raise BadRequest(f"direction {text[:40]!r}: must be a_to_b or b_to_a", param="direction")
+    return text
 
 
 def _switch(text: str, name: str) -> bool:

@@ -74,7 +74,7 @@ class Predictor:
     """The content of README.md; empty if the file does not exist."""
     model: torch.nn.Module
     functions: dict[str, Function] = field(default_factory=dict)
-    """Maps a name to a function. Empty for a style model."""
+    """Maps a name to a function. Empty for a style model and for a translator."""
 
     @property
     def makes_images(self) -> bool:
@@ -307,6 +307,11 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     data = predictor.config.get("data") or {}
     if isinstance(data, dict):
         about |= {key: data[key] for key in ("name", "licence", "classes", "credit") if key in data}
+    if predictor.kind == "translator":
+        names = ("method", "input", "domains")
+        described = predictor.config.get("about") or {}
+        about |= {key: described[key] for key in names if key in described}
+        about["directions"] = predictor.config["directions"]
     env = predictor.config.get("env") or {}
     # The game of a user's own environment is a default that nobody plays.
     if isinstance(env, dict) and env.get("env"):

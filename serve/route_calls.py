@@ -95,7 +95,7 @@ def call_all_routes(url: str, key: str = "") -> list[RouteCall]:
         for function in ("classify", "reconstruct"):
             if function in functions and has_pictures:
                 call("POST", f"/api/{function}/{name}", _photo(), "image/png")
-        if model["kind"] in ("style_fast", "classifier"):
+        if model["kind"] in ("style_fast", "translator", "classifier"):
             call("POST", "/v1/images/edits", *_form(name))
             call("POST", "/api/edits", *_form(name))
         if model["kind"] == "classifier":

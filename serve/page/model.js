@@ -9,12 +9,15 @@ import { Generate } from "./tasks/generate.js";
 import { CodeMap } from "./tasks/map.js";
 import { Play } from "./tasks/play.js";
 import { Classify, Rebuild } from "./tasks/read.js";
+import { Sketch, Translate } from "./tasks/translate.js";
 import { Walk } from "./tasks/walk.js";
 
 const COMPONENTS = {
   generate: Generate,
   walk: Walk,
   paint: Paint,
+  sketch: Sketch,
+  translate: Translate,
   classify: Classify,
   rebuild: Rebuild,
   find: Find,

@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field, ValidationError
 
 from serve.builtin import LITE0, builtin_card, builtin_names, load_lite0
-from serve.edits import EditOptions, edit
+from serve.edits import TRANSLATOR, EditOptions, edit
 from serve.errors import BadRequest, TooLarge
 from serve.fast_path import FastHandler, FastRequest, FastResponse
 from serve.models import Arrays, Predictor, describe, image_spec
@@ -251,16 +251,20 @@ def _latents(
 
 
 async def editor(service: Service, name: str) -> Predictor:
-    """Return the model of an edit; an empty name chooses the first style model. Raises ApiError."""
+    """Return the model of an edit. An empty name chooses the first style model, or else the first
+    translator. Raises ApiError.
+    """
     if name == LITE0 and name not in service.registry.models:
         return await asyncio.to_thread(load_lite0)  # the first call reads a file
     return service.model(name) if name else _defaulteditor(service)
 
 
 def _defaulteditor(service: Service) -> Predictor:
-    for predictor in service.models():
-        if predictor.kind.startswith("style_"):
-            return predictor
+    models = service.models()
+    for wanted in ("style_", TRANSLATOR):
+        for predictor in models:
+            if predictor.kind.startswith(wanted):
+                return predictor
     raise BadRequest(
         "model: no style model is loaded; name lite0 or a classifier to dream with, or train a "
         "style model: genray train style",
@@ -284,8 +288,9 @@ EDITS: dict[str, Any] = {
         },
         "model": {
             "type": "string",
-            "description": "The name of a style model or classifier, or lite0, which is built in "
-            "and makes dreams; none: the first style model.",
+            "description": "The name of a style model, a translator (pix2pix, CycleGAN) or a "
+            "classifier, or lite0, which is built in and makes dreams; none: the first style "
+            "model, or else the first translator.",
         },
         "prompt": {"type": "string", "description": "Ignored."},
         "size": {
@@ -300,6 +305,15 @@ EDITS: dict[str, Any] = {
             "description": "Strength of the style; 1 applies the full style.",
         },
         "keep_colours": {"type": "boolean"},
+        "direction": {
+            "type": "string",
+            "enum": ["a_to_b", "b_to_a"],
+            "description": "The direction of a translator.",
+        },
+        "prepare": {
+            "type": "boolean",
+            "description": "Make a translator's input from the picture, such as its edges.",
+        },
         "layer": {"type": "string", "description": "The layer that a dream excites."},
         "channels": {
             "type": "string",

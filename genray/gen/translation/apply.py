@@ -14,6 +14,9 @@ from genray.gen.translation.model import Translator
 from genray.gen.translation.pairs import MASK, make_inputs
 from genray.gen.translation.tiles import TILE, translate_picture
 
+INK = 160
+"""Darker pixels of a drawing are edges."""
+
 
 def apply_translator(
     model: Translator,
@@ -67,4 +70,7 @@ def model_input(
         image = np.where(alpha < 128, MASK, image).astype(np.uint8)
     if channels == 1 and image.shape[1] == 3:
         image = to_grey(image)
+    if kind == "edges" and not prepare:
+        # Edges in training are black or white, without the grey pixels of a scaled drawing.
+        image = np.where(image < INK, 0, 255).astype(np.uint8)
     return torch.from_numpy(np.ascontiguousarray(image)).float().mul_(2 / 255).sub_(1)

@@ -69,16 +69,18 @@ def cyclegan_small() -> CycleGANConfig:
     """Configure a small CycleGAN for images of 64x64 pixels, of which --data has two classes.
 
     Departures from cyclegan_256: a quarter of the widths, 3 residual blocks, patches of 34 pixels,
-    a higher learning rate and a moving average.
+    a higher learning rate, a moving average, and no identity losses, which only keep the colours of
+    a picture. 1,300 steps of 2 images of each domain take about 450 s of one core.
     """
     return CycleGANConfig(
         data=DataConfig(data="atari", size=64),
-        fit=FitConfig(steps=1000, batch_size=2, validate_every=200),
+        fit=FitConfig(steps=1300, batch_size=2, validate_every=260),
         optimizer=OptimizerConfig(optimizer="adam", learning_rate=4e-4, beta1=0.5),
         model=TranslatorModelConfig(
             network="resnet", widths=(16, 32, 64), residual=3, dropout=0.0,
             discriminator_width=24, discriminator_layers=2,
         ),
+        identity_weight=0.0,
         ema=0.99,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ const KINDS = {
   classifier: "Image classifier",
   style_fast: "Painter with one style",
   style_any: "Painter of any style",
+  translator: "Picture translator",
   features: "Deep Dream network",
   photographs: "Searchable picture collection",
   dqn: "Game-playing agent",
@@ -33,6 +34,8 @@ export const TASKS = {
   generate: { title: "Generate", verb: "draws new pictures" },
   walk: { title: "Walk", verb: "turns pictures into each other" },
   paint: { title: "Paint", verb: "paints your photograph" },
+  sketch: { title: "Draw", verb: "makes a picture of your drawing" },
+  translate: { title: "Translate", verb: "translates a picture" },
   classify: { title: "Recognise", verb: "says what a picture shows" },
   rebuild: { title: "Rebuild", verb: "compresses and restores a picture" },
   find: { title: "Find similar", verb: "finds what is like your example" },
@@ -50,7 +53,7 @@ export const GROUPS = [
   },
   {
     title: "Paint and dream",
-    first: ["paint", "dream"],
+    first: ["paint", "sketch", "translate", "dream"],
     train: "genray train style --out runs/painter",
   },
   {
@@ -80,6 +83,8 @@ export function tasksOf(model) {
   if (has("generate")) tasks.push("generate");
   if (has("generate") && model.kind !== "sprites") tasks.push("walk");
   if (model.kind.startsWith("style_")) tasks.push("paint");
+  if (model.kind === "translator" && model.about.input === "edges") tasks.push("sketch");
+  if (model.kind === "translator") tasks.push("translate");
   if (has("classify")) tasks.push("classify");
   if (has("encode") && (isPicture(model) || isText(model))) tasks.push("find");
   if (has("reconstruct") && isPicture(model)) tasks.push("rebuild");

@@ -1,4 +1,4 @@
-// A pad to draw a digit on: white strokes on black, as the digits of the data sets are.
+// A pad to draw on: digits in white on black, as those of the data sets, or outlines on white.
 import { html, useRef } from "../vendor/htm-preact-standalone.module.js";
 import { chosen } from "./picker.js";
 
@@ -8,8 +8,18 @@ const STROKE = 24;
 /** Whether drawings resemble the pictures that a model was trained on. */
 export const canDraw = (model) => ["digits", "mnist", "mnist5k"].includes(model.about.name);
 
-/** The pad; `onPick(picture)` is called after each stroke. Without a pointer, use the examples. */
-export function DrawPad({ onPick }) {
+/**
+ * The pad; `onPick(picture)` is called after each stroke. Without a pointer, use the examples.
+ * `ink`, `paper`: colours; `stroke`: width in pixels of the pad; `what`: what to draw.
+ */
+export function DrawPad({
+  onPick,
+  onClear = () => {},
+  ink = "#fff",
+  paper = "#000",
+  stroke = STROKE,
+  what = "a digit",
+}) {
   const canvas = useRef(null);
   const last = useRef(null);
 
@@ -23,7 +33,7 @@ export function DrawPad({ onPick }) {
 
   function clear() {
     const context = canvas.current.getContext("2d");
-    context.fillStyle = "#000";
+    context.fillStyle = paper;
     context.fillRect(0, 0, SIDE, SIDE);
   }
 
@@ -39,8 +49,8 @@ export function DrawPad({ onPick }) {
     const context = canvas.current.getContext("2d"),
       next = place(event);
     Object.assign(context, {
-      strokeStyle: "#fff",
-      lineWidth: STROKE,
+      strokeStyle: ink,
+      lineWidth: stroke,
       lineCap: "round",
       lineJoin: "round",
     });
@@ -69,15 +79,24 @@ export function DrawPad({ onPick }) {
       width=${SIDE}
       height=${SIDE}
       role="img"
-      aria-label="Pad: draw a digit here with the mouse or a finger"
+      aria-label=${`Pad: draw ${what} here with the mouse or a finger`}
       onPointerDown=${start}
       onPointerMove=${move}
       onPointerUp=${end}
       onPointerCancel=${end}
     />
     <p>
-      <span>Draw a digit here.</span>
-      <button type="button" class="outline small" onClick=${clear}>Clear</button>
+      <span>Draw ${what} here.</span>
+      <button
+        type="button"
+        class="outline small"
+        onClick=${() => {
+          clear();
+          onClear();
+        }}
+      >
+        Clear
+      </button>
     </p>
   </div>`;
 }

@@ -11,7 +11,7 @@ import { editSnippets, Snippets } from "../parts/snippet.js";
 const SIZES = [256, 384, 512, 768, 1024];
 
 /** Sends the form to /api/edits and returns the last line, the answer. */
-async function edit(fields, pictures, { signal, progress }) {
+export async function edit(fields, pictures, { signal, progress }) {
   const form = new FormData();
   for (const picture of pictures) form.append("image", picture.blob, "picture");
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
@@ -37,7 +37,7 @@ function useFirstExample(examples, name, picture, onPick) {
   }, [examples.length]);
 }
 
-function Edit({ model, service, verb, doing, styles = false, fields, settings, children }) {
+export function Edit({ model, service, verb, doing, styles = false, fields, settings, children }) {
   const address = useAddress();
   const photographs = useExamples("photograph"),
     patterns = useExamples("pattern");

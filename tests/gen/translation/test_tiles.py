@@ -74,7 +74,9 @@ def test_model_input_of_each_kind():
     rgb = photo()
     plain = model_input(model("images", 3), rgb)
     torch.testing.assert_close(plain, torch.from_numpy(rgb).permute(2, 0, 1)[None] / 127.5 - 1)
-    assert model_input(model("edges", 1), rgb).shape == (1, 1, 20, 28)
+    grey = np.full((20, 28, 3), 159, np.uint8)
+    grey[:, 14:] = 160  # a drawing becomes black and white
+    assert model_input(model("edges", 1), grey)[0, 0, 3].tolist() == [-1.0] * 14 + [1.0] * 14
     drawn = model_input(model("edges", 1), rgb, prepare=True)
     assert set(drawn.unique().tolist()) == {-1.0, 1.0}
     assert model_input(model("low", 3), rgb).shape == (1, 3, 40, 56)
