@@ -1,6 +1,7 @@
 """The service edits pictures with models of pix2pix and CycleGAN."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,12 @@ from serve.edits import EditOptions, edit
 from serve.errors import BadRequest
 from serve.limits import Limits
 from serve.models import Predictor, describe, load_predictor
+from tests.helpers.browser import browser, marks
+from tests.serve.conftest import start_web, stop_web
+from tests.serve.test_page import until
 
+__all__ = ["browser"]  # pytest finds the fixture by its name here
+browser_test = marks[0]
 MODEL = TranslatorModelConfig(widths=(3, 4, 5))
 
 
@@ -72,3 +78,33 @@ def test_edit_refuses_what_a_translator_lacks(tmp_path: Path):
         edit(model, photo(), [photo()], EditOptions(), Limits())
     with pytest.raises(ConfigError, match="--direction b_to_a"):
         edit(model, photo(), [], EditOptions(direction="b_to_a"), Limits())
+
+
+@browser_test
+def test_page_draws_and_translates(browser: Any, tmp_path: Path):
+    predictor(tmp_path / "models" / "painter")
+    web = start_web(tmp_path / "models")
+    try:
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        # Each stroke on the canvas is translated.
+        page.goto(f"{web.url}/?model=painter")
+        until(page, "document.querySelector('.pad canvas') !== null")
+        box = page.locator(".pad canvas").bounding_box()
+        page.mouse.move(box["x"] + 40, box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 200, box["y"] + 160, steps=5)
+        page.mouse.up()
+        until(page, "document.querySelector('.result img')?.naturalWidth === 16")
+        page.click("button:text-is('Clear')")
+        until(page, "document.querySelector('.result img') === null")
+        # A photograph begins with its edges.
+        page.goto(f"{web.url}/?model=painter&do=translate&size=256")
+        until(page, "document.querySelector('.drop img') !== null")
+        assert page.locator("text=Begin with the photograph's edges").count() == 1
+        page.click("button:text-is('Translate')")
+        until(page, "document.querySelector('.result figcaption')?.textContent === 'After'")
+        assert not wrong
+    finally:
+        stop_web(web)
