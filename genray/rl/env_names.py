@@ -35,9 +35,39 @@ class Registered:
         return gymnasium.make(self.name, disable_env_checker=True, **options)
 
 
+class Pooled:
+    """Makes the lanes of an environment of EnvPool, which plays them in threads.
+
+    Args:
+        name: EnvPool's name, such as `CartPole-v1`.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, num_envs: int, **options: Any) -> Any:
+        import envpool
+        from gymnasium.vector import VectorWrapper
+
+        def make(seed: int) -> Any:
+            return envpool.make_gymnasium(self.name, num_envs=num_envs, seed=seed, **options)
+
+        class Seeded(VectorWrapper):
+            """Makes the lanes anew for a seed, which EnvPool takes only when it makes them."""
+
+            def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+                if seed is not None:
+                    self.env.close()
+                    self.env = make(seed)
+                return self.env.reset(options=options)
+
+        return Seeded(make(0))
+
+
 def load_factory(name: str) -> Any:
     """Return the callable that `name` names: `module:attribute`, or a name that is registered with
-    Gymnasium, such as `CartPole-v1`. `module:Name-v0` imports the module, which registers the name.
+    Gymnasium, such as `CartPole-v1`. `module:Name-v0` imports the module, which registers the name;
+    `envpool:Name-v0` is an environment of EnvPool.
 
     A worker also finds modules in the directory in which the command was started. The directory
     comes last on the import path, so that no file there replaces an installed module.
@@ -58,14 +88,17 @@ def load_factory(name: str) -> Any:
         sys.path.append(own)
     try:
         module = importlib.import_module(module_name)
+        if module_name == "envpool":
+            return Pooled(attribute)
         if VERSIONED.fullmatch(attribute) and not hasattr(module, attribute):
             _run_plugins(module_name)
             return _registered(name, attribute)
         factory = getattr(module, attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"--env {name}: {error}; write module:factory, e.g. genray.rl.catch:Catch"
-        ) from error
+        advice = "write module:factory, e.g. genray.rl.catch:Catch"
+        if module_name == "envpool":
+            advice = "pip install envpool"
+        raise ConfigError(f"--env {name}: {error}; {advice}") from error
     if not callable(factory):
         raise ConfigError(
             f"--env {name}: {attribute} cannot be called; it must make an environment"

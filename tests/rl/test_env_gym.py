@@ -1,9 +1,11 @@
 """Tests Gymnasium's environments behind the project's protocol: names, actions and refusals."""
 
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -68,6 +70,30 @@ def test_a_registered_name_and_the_project_s_own_protocol_take_options():
     twice = make(f"{HERE}:catch_of", 2, '{"twice": true}')
     assert twice.num_lanes == 4 and isinstance(twice, SavesState)
     assert make(f"{HERE}:any_walk").num_actions == 3, "num_lanes is no argument of Walk"
+
+
+def test_envpool_is_seeded_when_its_lanes_are_made(monkeypatch):
+    """A stand-in for the package, which ignores the seed of a reset as EnvPool does."""
+
+    class Pool(SyncVectorEnv):
+        def __init__(self, name: str, num_envs: int, seed: int, length: int):
+            assert name == "Walk-v3"
+            super().__init__([partial(Walk, length + seed)] * num_envs)
+
+        def reset(self, *, seed=None, options=None):
+            assert seed is None, "EnvPool warns about it"
+            return super().reset()
+
+    monkeypatch.setitem(sys.modules, "envpool", SimpleNamespace(make_gymnasium=Pool))
+    env = make("envpool:Walk-v3", 2, '{"length": 2}')
+    for seed in (0, 3):
+        env.reset(seed)
+        ends = [env.step(np.zeros(2, int)).terminated_E.all() for _ in range(7)]
+        assert ends.index(True) == 1 + seed
+    env.close()
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(ConfigError, match="--env envpool:Walk-v3: .*; pip install envpool"):
+        make("envpool:Walk-v3")
 
 
 @pytest.mark.parametrize(
