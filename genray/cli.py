@@ -46,6 +46,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.train:train_cyclegan",
         "image-to-image translation between two sets of images, without pairs",
     ),
+    "train world": (
+        "genray.commands.train:train_world",
+        "world models: a game that runs inside a network, from episodes of play",
+    ),
     "train classifier": (
         "genray.commands.train:train_classifier",
         "an image classifier, which metrics, styles and dreams can use",
@@ -58,7 +62,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.evaluate:evaluate",
         "RUN: whole games with the trained policy, scores under a stated protocol",
     ),
-    "play": ("genray.commands.evaluate:play", "RUN --out clip.gif|mp4: film the policy"),
+    "play": (
+        "genray.commands.evaluate:play",
+        "RUN --out clip.gif|mp4: film the policy; MODEL --dream: a game beside a dream",
+    ),
     "sample": ("genray.commands.models:sample", "MODEL --out grid.png: images from a vae or a gan"),
     "reconstruct": (
         "genray.commands.models:reconstruct",
@@ -114,6 +121,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data screens": (
         "genray.commands.data:data_screens",
         "--game … --frames …: record screens at full size, for `genray train sprites`",
+    ),
+    "data episodes": (
+        "genray.commands.data:data_episodes",
+        "--game … --frames …: record episodes with actions and rewards, for `genray train world`",
     ),
     "data paintings": (
         "genray.commands.data:data_paintings",

@@ -45,7 +45,8 @@ class HoldsPath:
 
 
 DATA = HoldsPath(
-    ("folder", "folder-text", "atari", "paintings", "screens", "pairs"), names=("screens",)
+    ("folder", "folder-text", "atari", "paintings", "screens", "pairs", "episodes"),
+    names=("screens", "episodes"),
 )
 DataName = Annotated[str, DATA]
 """A data set's name: digits, folder:PATH, …"""

@@ -171,6 +171,7 @@ RUN_BY = {
     "cluster": "tests/commands/test_cli_models.py",
     "data atari": "tests/test_documentation.py",
     "data screens": "tests/test_documentation.py",
+    "data episodes": "tests/commands/test_cli_world.py",
     "data paintings": "tests/gen/data/test_gcompris.py",
     "doctor": "tests/test_documentation.py",
     "dream": "tests/commands/test_cli_dream.py",
@@ -203,6 +204,7 @@ RUN_BY = {
     "train style": "tests/gen/images/style/test_tasks.py",
     "train vae": "tests/commands/test_cli_models.py",
     "translate": "tests/commands/test_cli_translate.py",
+    "train world": "tests/commands/test_cli_world.py",
 }
 """The test that runs a command, with options that make it short."""
 

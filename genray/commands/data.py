@@ -1,11 +1,14 @@
-"""`genray data atari|screens|paintings`: makes data sets of frames, screens and paintings."""
+"""`genray data atari|screens|episodes|paintings`: makes data sets of play, and of paintings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genray.options import parse
+
+if TYPE_CHECKING:
+    from genray.distributed.episodes import EpisodesConfig
 
 
 def data_atari(argv: list[str], prog: str) -> int:
@@ -24,6 +27,22 @@ def data_screens(argv: list[str], prog: str) -> int:
     path, screens = _played(collect_screens, parse(ScreensConfig, argv, prog))
     _say({**screens.recipe, "colours": len(screens.palette_P3)}, path)
     return 0
+
+
+def data_episodes(argv: list[str], prog: str) -> int:
+    """Run `genray data episodes`; returns the exit status."""
+    from genray.distributed.episodes import EpisodesConfig
+
+    record_episodes(parse(EpisodesConfig, argv, prog))
+    return 0
+
+
+def record_episodes(options: "EpisodesConfig") -> None:
+    """Record episodes, with a progress bar, and print facts about them."""
+    from genray.distributed.episodes import collect_episodes
+
+    path, recipe = _played(collect_episodes, options)
+    _say(recipe, path)
 
 
 def _played(collect: Callable[..., Any], options: Any) -> Any:

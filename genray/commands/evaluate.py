@@ -4,10 +4,14 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from genray.errors import require
 from genray.options import folder_argument, parse
+
+if TYPE_CHECKING:
+    from genray.rl.env import EnvConfig
+    from genray.rl.networks import QNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,11 @@ class EvaluateConfig:
     """Emulator frames after which an episode is cut off; default: as in training. The published
     protocol has 108000 (30 minutes).
     """
+    game: str = ""
+    """Play this Atari game instead of the training's environment: an agent that was trained in a
+    dream (--env dream:MODEL) plays the real game."""
+    env: str = ""
+    """Play this environment instead of the training's, e.g. dream:MODEL."""
     seed: int = 10_000
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -45,6 +54,11 @@ class PlayConfig:
     seed: int = 0
     max_steps: int = 450
     """Largest number of agent steps to film (15 a second)."""
+    dream: bool = False
+    """The model is a world model (`genray train world`): film a real game beside a dream, from the
+    same first screens and with the same actions."""
+    policy: Path | None = None
+    """With --dream: the run whose policy plays the real game; default: random play."""
 
 
 def evaluate(argv: list[str], prog: str) -> int:
@@ -64,7 +78,10 @@ def evaluate(argv: list[str], prog: str) -> int:
     policy = open_policy(path, options.step)
     given = {name: getattr(options, name) for name in ("sticky_actions", "max_episode_frames")}
     env = replace(policy.env, **{name: value for name, value in given.items() if value is not None})
+    env = other_env(env, options)
     env.validate()
+    if options.game or options.env:
+        check_fits(policy.network, env)
     print(policy, flush=True)
     with own_threads(choose_threads()), StopRequests() as stop:
         try:
@@ -86,10 +103,36 @@ def evaluate(argv: list[str], prog: str) -> int:
     return 0
 
 
+def other_env(env: "EnvConfig", options: EvaluateConfig) -> "EnvConfig":
+    """Return `env` with the game or the environment of the options, if one is given."""
+    from genray.distributed.dream_env import resolve_dream
+
+    require(
+        not (options.game and options.env),
+        f"--env {options.env}: with --game {options.game}, leave one of the options out",
+    )
+    if options.game:
+        return replace(env, game=options.game, env="", env_config="")
+    return resolve_dream(replace(env, env=options.env, env_config="")) if options.env else env
+
+
+def check_fits(network: "QNetwork", env: "EnvConfig") -> None:
+    """Raise ConfigError if a policy cannot play an environment."""
+    from genray.rl.engine import probe_env
+
+    num_actions = probe_env(env).num_actions
+    require(
+        network.observation is None and num_actions == network.num_actions,
+        f"{env.title}: has {num_actions} actions, and the policy {network.num_actions}; choose the "
+        "game of its training",
+    )
+
+
 def play(argv: list[str], prog: str) -> int:
     """Run `genray play`; returns the exit status."""
     import numpy as np
 
+    from genray.commands.world import play_dream, refuse_dream_options
     from genray.media import check_clip_path, write_clip
     from genray.rl.evaluate import play_steps
     from genray.rl.film import enlargement
@@ -100,6 +143,9 @@ def play(argv: list[str], prog: str) -> int:
     options = parse(PlayConfig, argv, prog)
     require(options.seed >= 0, f"--seed {options.seed}: must be ≥ 0, e.g. 0")
     check_clip_path(options.out)
+    refuse_dream_options(options)
+    if options.dream:
+        return play_dream(path, options)
     policy = open_policy(path, options.step)
     print(policy, flush=True)
     steps = play_steps(

@@ -1,4 +1,4 @@
-"""`genray train ae|vae|gan|sprites|pix2pix|…`: one training function for all families."""
+"""`genray train ae|vae|gan|sprites|world|…`: one training function for all families."""
 
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -72,6 +72,11 @@ def train_cyclegan(argv: list[str], prog: str) -> int:
     return _train("cyclegan", argv, prog)
 
 
+def train_world(argv: list[str], prog: str) -> int:
+    """Run `genray train world`; returns the exit status."""
+    return _train("world", argv, prog)
+
+
 def train_classifier(argv: list[str], prog: str) -> int:
     """Run `genray train classifier`; returns the exit status."""
     return _train("classifier", argv, prog)
@@ -105,10 +110,15 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
         grey = option_value(argv, "--likelihood") not in (None, "bernoulli")
         if grey and hasattr(default.model, "binarise"):
             default = replace(default, model=replace(default.model, binarise="none"))
+    launch: type = TrainLaunch
+    if name == "world":
+        from genray.commands.world import WorldLaunch, with_episodes
+
+        launch = WorldLaunch
     both: Any = make_dataclass(
         "Train",
         [
-            ("launch", TrainLaunch, field(default_factory=TrainLaunch)),
+            ("launch", launch, field(default_factory=launch)),
             ("config", family.config),
         ],
         frozen=True,
@@ -117,6 +127,8 @@ def _options(name: str, family: Family, argv: list[str], prog: str) -> tuple[Tra
     both.__doc__ = f"Train {family.about}. Presets: {', '.join(family.presets)}."
     options = parse(both, argv, prog, default=both(config=default))
     config: Any = options.config
+    if name == "world" and resume is None:
+        config = with_episodes(options.launch, config)
     # The steps of a preset or of a resumed run would override --epochs.
     if given(argv, "--epochs") and not given(argv, "--steps"):
         config = replace(config, fit=replace(config.fit, steps=0))

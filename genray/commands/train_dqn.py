@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from genray import config as configs
 from genray.bounds import bounded, check_bounds
@@ -227,6 +227,10 @@ def train_dqn(argv: list[str], prog: str) -> int:
         )
     options = parse(_TrainDQN, argv, prog, default=_TrainDQN(config=default))
     launch, config = options.launch, options.config
+    if config.env.env.startswith("dream:"):
+        from genray.distributed.dream_env import resolve_dream
+
+        config = replace(config, env=resolve_dream(config.env))
     # Check everything before the run directory is created.
     config.validate()
     if resumed is None:

@@ -11,35 +11,27 @@ Shapes: E lanes, N frames, C channels, H height, W width.
 
 import hashlib
 import importlib.metadata
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from genray.bounds import bounded, check_bounds, seed
+from genray.distributed.played import HOLD, Job, pictures_of
 from genray.errors import ConfigError, RunFault, require
 from genray.gen.data.config import data_folder
 from genray.gen.data.sources import atari_file, resize
 from genray.gen.data.types import TEST_SHARE
 from genray.gen.data.writing import make_room, write_tensors
-from genray.rl.collect import Lanes
-from genray.rl.env import AtariLanes, EnvConfig, FrameVectorEnv, make_env
-from genray.rl.evaluate import Policy, greedy_policy
+from genray.rl.env import EnvConfig
 from genray.rl.games import resolve_game
 from genray.rl.policy import load_policy
 
-MOST_LANES = 8
-"""Largest number of lanes of a job."""
 EVERY = 4
 """Of each lane, one frame in EVERY agent steps is used, because neighbouring frames are nearly
 equal.
-"""
-HOLD = 0.75
-"""Probability that random play repeats a lane's last action. With a new action at every step, the
-player would stay near one position, and the frames would show little of a game.
 """
 MOST_PLAYED = 20
 """A job stops after about this many frames examined per wanted frame. A game whose frames repeat
@@ -94,35 +86,6 @@ class FramesConfig:
     def names(self) -> tuple[str, ...]:
         """The names of the games, after splitting `games` at commas."""
         return tuple(name for entry in self.games for name in entry.split(",") if name.strip())
-
-
-@dataclass(frozen=True)
-class Job:
-    """One unit of work: the training frames or the held-out frames of one game."""
-
-    env: EnvConfig
-    count: int
-    held_out: bool
-    size: int
-    grey: bool
-    seed: int
-    model: Path | None = None
-    epsilon: float = 0.05
-    max_pool: bool = True
-    most_lanes: int = MOST_LANES
-
-    @property
-    def lanes(self) -> int:
-        """Number of games played in lockstep. A small job has fewer, because each takes time to
-        start.
-        """
-        return min(self.most_lanes, max(1, self.count // 50))
-
-    def generators(self) -> tuple[np.random.Generator, np.random.Generator]:
-        """Return the random number generators of the environment and of the actions."""
-        entropy = [self.seed, zlib.crc32(self.env.title.encode()), int(self.held_out)]
-        env_rng, act_rng = (np.random.default_rng([*entropy, stream]) for stream in (0, 1))
-        return env_rng, act_rng
 
 
 def collect_frames(
@@ -232,64 +195,6 @@ def play_frames(job: Job, progress: Callable[[int], None] | None = None) -> np.n
         if len(kept) >= job.count or looked_at >= MOST_PLAYED * job.count + 100 * job.lanes:
             break
     return np.stack(kept[: job.count])
-
-
-def pictures_of(job: Job, seed: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the first screens of E lanes and then those after every step, uint8 [E, C, H, W],
-    without end.
-    """
-    colour = not job.grey
-    if job.model:
-        network, env_config = load_policy(job.model)
-        past_actions, state_size = network.config.past_actions, network.state_size
-        policy = greedy_policy(network, job.epsilon, rng)
-        env: FrameVectorEnv = make_env(env_config, job.lanes, num_threads=1)
-        # A policy needs grey frames. If the data set is in colour, a second emulator plays the same
-        # actions from the same seed.
-        screen = (
-            AtariLanes(env_config, job.lanes, 1, color=True, max_pool=job.max_pool)
-            if colour
-            else None
-        )
-    else:
-        env_config, past_actions, state_size, screen = job.env, 0, 0, None
-        env = AtariLanes(env_config, job.lanes, 1, color=colour, max_pool=job.max_pool)
-        policy = random_policy(env.num_actions, job.lanes, rng)
-    try:
-        frame = env.reset(seed)
-        shown = screen.reset(seed) if screen else frame
-        lanes = cast(Lanes, None)
-        if job.model:
-            lanes = Lanes(frame, env_config, past_actions, state_size=state_size)
-        begins_E, playing_E = np.zeros(job.lanes, bool), np.ones(job.lanes, bool)
-        while True:
-            yield np.moveaxis(shown, 3, 1) if shown.ndim == 4 else shown[:, None]
-            action_E = policy(lanes, playing_E)
-            step = env.step(action_E)
-            shown = screen.step(action_E).frame_EHW if screen else step.frame_EHW
-            if job.model:
-                lanes.push(step.frame_EHW, action_E, begins_E, step.reward_E)
-            # Where an episode has ended, the next frame is the first one of a new episode.
-            begins_E = step.terminated_E | step.truncated_E
-    finally:
-        env.close()
-        if screen:
-            screen.close()
-
-
-def random_policy(num_actions: int, num_lanes: int, rng: np.random.Generator) -> Policy:
-    """Return a policy of random actions. Each lane draws a new action after 1 / (1 − HOLD) steps on
-    average.
-    """
-    action_E = rng.integers(num_actions, size=num_lanes)
-
-    def act(lanes: Lanes, playing_E: np.ndarray) -> np.ndarray:
-        nonlocal action_E
-        fresh_E = rng.random(len(playing_E)) >= HOLD
-        action_E = np.where(fresh_E, rng.integers(num_actions, size=len(playing_E)), action_E)
-        return action_E
-
-    return act
 
 
 # -- playing ---------------------------------------------------------------------------------------

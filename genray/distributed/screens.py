@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from genray.bounds import bounded, check_bounds, seed
-from genray.distributed.frames import EVERY, HOLD, MOST_LANES, Job, pictures_of
+from genray.distributed.frames import EVERY
+from genray.distributed.played import HOLD, MOST_LANES, Job, pictures_of
 from genray.errors import require
 from genray.gen.data.config import DataConfig, data_folder
 from genray.gen.data.screens import Screens, screens_file, write_screens

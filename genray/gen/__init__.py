@@ -1,5 +1,5 @@
-"""Generative and representation learning: autoencoders, VAEs, GANs, sprite models, image-to-image
-translation, classifiers and style models.
+"""Generative and representation learning: autoencoders, VAEs, GANs, sprite models, world models,
+image-to-image translation, classifiers and style models.
 
 This package does not use Ray. Its public classes and functions can be imported from here:
 
@@ -61,6 +61,10 @@ if TYPE_CHECKING:
     from genray.gen.translation.task_cyclegan import CycleGANTask
     from genray.gen.translation.task_pix2pix import Pix2PixTask
     from genray.gen.vae import VAE, VAEConfig, VAEModelConfig, VAETask
+    from genray.gen.world.config import WorldConfig, WorldModelConfig
+    from genray.gen.world.dream import Dream
+    from genray.gen.world.model import WorldModel
+    from genray.gen.world.task import WorldTask
 
 __all__ = [
     "VAE",
@@ -80,6 +84,7 @@ __all__ = [
     "Data",
     "DataConfig",
     "Discriminator",
+    "Dream",
     "Embedding",
     "Export",
     "Family",
@@ -114,6 +119,10 @@ __all__ = [
     "VAEModelConfig",
     "VAETask",
     "World",
+    "WorldConfig",
+    "WorldModel",
+    "WorldModelConfig",
+    "WorldTask",
     "imagine",
     "index_data",
     "load_data",
@@ -184,6 +193,11 @@ _PUBLIC = (
     "genray.gen.translation.model.Translator",
     "genray.gen.translation.task_cyclegan.CycleGANTask",
     "genray.gen.translation.task_pix2pix.Pix2PixTask",
+    "genray.gen.world.config.WorldConfig",
+    "genray.gen.world.config.WorldModelConfig",
+    "genray.gen.world.dream.Dream",
+    "genray.gen.world.model.WorldModel",
+    "genray.gen.world.task.WorldTask",
 )
 _MODULES = {name: module for module, _, name in (path.rpartition(".") for path in _PUBLIC)}
 

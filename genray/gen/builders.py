@@ -27,6 +27,7 @@ BUILDERS: dict[str, Builder] = {
     "gan": _builder("genray.gen.gan.networks", "build_generator"),
     "sprites": _builder("genray.gen.sprites.model", "build_sprites"),
     "translator": _builder("genray.gen.translation.model", "build_translator"),
+    "world": _builder("genray.gen.world.model", "build_world"),
     "classifier": _builder("genray.gen.images.classifier", "build_classifier"),
     "style_fast": _builder("genray.gen.images.style.transformer_net", "build_style_fast"),
     "style_any": _builder("genray.gen.images.style.adain_net", "build_style_any"),

@@ -36,6 +36,8 @@ from genray.gen.translation.config import CycleGANConfig, Pix2PixConfig
 from genray.gen.translation.task_cyclegan import CycleGANTask
 from genray.gen.translation.task_pix2pix import Pix2PixTask
 from genray.gen.vae import VAEConfig, VAETask
+from genray.gen.world.config import WorldConfig, world
+from genray.gen.world.task import WorldTask
 from genray.machine import keep_freed_memory, resolve_device
 
 
@@ -156,6 +158,12 @@ FAMILIES: dict[str, Family] = {
         CycleGANTask,
         _named(translation_presets.cyclegan_small, translation_presets.cyclegan_256),
         "image-to-image translation between two sets of images, without pairs",
+    ),
+    "world": Family(
+        WorldConfig,
+        WorldTask,
+        _named(world),
+        "world models: a game that runs inside a network, from episodes of play",
     ),
     "classifier": Family(
         ClassifierConfig,

@@ -30,6 +30,10 @@ class Detector:
 
     def count(self, screen_HW: np.ndarray, palette_P3: np.ndarray) -> int:
         """Return how many there are on a screen of palette indices."""
+        return len(self.places(screen_HW, palette_P3))
+
+    def places(self, screen_HW: np.ndarray, palette_P3: np.ndarray) -> list[tuple[float, float]]:
+        """Return the centres (y, x) of their bounding boxes, in pixels."""
         wanted_P = np.array([tuple(colour) in self.colours for colour in palette_P3.tolist()])
         top, bottom = self.y
         left, right = self.x
@@ -38,14 +42,16 @@ class Detector:
         square = np.ones((3, 3))
         label_HW, _ = ndimage.label(ndimage.binary_dilation(mask_HW, square), square)
         label_HW = np.where(mask_HW, label_HW, 0)
-        found = 0
+        found = []
         for number, box in enumerate(ndimage.find_objects(label_HW), 1):
             if box is None:
                 continue
             height, width = (side.stop - side.start for side in box)
             fits = self.height[0] <= height <= self.height[1]
             fits = fits and self.width[0] <= width <= self.width[1]
-            found += fits and int((label_HW[box] == number).sum()) >= self.pixels
+            if fits and int((label_HW[box] == number).sum()) >= self.pixels:
+                y, x = ((side.start + side.stop - 1) / 2 for side in box)
+                found.append((top + y, left + x))
         return found
 
 

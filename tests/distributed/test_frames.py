@@ -10,7 +10,8 @@ import pytest
 from safetensors import safe_open
 
 from genray.distributed import frames as module
-from genray.distributed.frames import FramesConfig, Job, collect_frames, merge, play_frames
+from genray.distributed.frames import FramesConfig, collect_frames, merge, play_frames
+from genray.distributed.played import Job
 from genray.errors import ConfigError, ResourceError
 from genray.gen.data.config import DataConfig
 from genray.gen.data.load import load_data

@@ -18,7 +18,7 @@ class DataConfig:
     data: DataName = "digits"
     """Data set: digits, mnist5k, atari, atari:FILE, photos, paintings, paintings:PATH, mnist,
     fashion-mnist, svhn, cifar10, screens:GAME, screens:FILE, folder:PATH, docs, folder-text:PATH;
-    for pix2pix also pairs:PATH
+    for pix2pix also pairs:PATH; for a world model episodes:GAME, episodes:FILE
     """
     size: int = 0
     """Side in pixels to which images are scaled and cropped (square). 0: the original size (atari:
@@ -77,6 +77,11 @@ class DataConfig:
         return self.data.partition(":")[0] in ("docs", "folder-text")
 
     @property
+    def is_episodes(self) -> bool:
+        """Whether the rows are steps of episodes, for world models."""
+        return self.data.partition(":")[0] == "episodes"
+
+    @property
     def _augment(self) -> str:
         return " ".join(self.augment)
 
@@ -86,7 +91,7 @@ NAMES = (
     "cifar10", "docs",
 )  # fmt: skip
 """Names of data sets that need no path."""
-WITH_PATH = ("folder", "folder-text", "atari", "paintings", "screens", "pairs")
+WITH_PATH = ("folder", "folder-text", "atari", "paintings", "screens", "pairs", "episodes")
 """Kinds of data sets that can have a path, as in folder:PATH."""
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 """Suffixes of the files that folder:PATH reads."""
@@ -99,8 +104,8 @@ def check_name(data: str) -> None:
         return
     if not colon and kind in NAMES:
         return
-    if kind == "screens":
-        raise ConfigError(f"--data {data}: write screens:GAME, e.g. screens:road_runner")
+    if kind in ("screens", "episodes"):
+        raise ConfigError(f"--data {data}: write {kind}:GAME, e.g. {kind}:road_runner")
     if kind in WITH_PATH:
         raise ConfigError(f"--data {data}: write {kind}:PATH, e.g. {kind}:pictures")
     near = difflib.get_close_matches(kind, (*NAMES, *WITH_PATH), n=3, cutoff=0.4)

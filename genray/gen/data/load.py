@@ -8,6 +8,7 @@
 | paintings, paintings:PATH | crops of any pictures | 48, a fifth of the pictures | of CREDITS.md |
 | atari, atari:FILE | frames from `genray data atari`, by game | a fifth, other episodes | owners' |
 | screens:GAME | from `genray data screens` | a fifth, other episodes | owners' |
+| episodes:GAME | steps, from `genray data episodes` | a fifth, other episodes | owners' |
 | mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | CC BY-SA 3.0 |
 | fashion-mnist | 70,000 grey 28x28, 10 classes | the publishers' 10,000 | MIT |
 | svhn | 99,289 RGB 32x32, 10 classes | the publishers' 26,032 | non-commercial |
@@ -64,7 +65,11 @@ def load_data(
 
     config.validate()
     path = config.data.partition(":")[2]
-    if config.is_text:
+    if config.is_episodes:
+        from genray.gen.data.episodes import load_episodes
+
+        data = load_episodes(config)
+    elif config.is_text:
         require(
             (low, high) == (0, 1),
             f"--data {config.data}: values of text are in 0..1, and this model needs "

@@ -118,7 +118,10 @@ class SpriteModel(GenerativeModel):
             ("most_alike", _most_alike(shapes, tokens)),
         ):
             getattr(model, name).copy_(torch.from_numpy(np.array(value)))
-        features_VF = np.stack([_features(shape, len(language.palette_P3)) for shape in shapes])
+        colours = len(language.palette_P3)
+        features_VF = np.stack(
+            [shape_features(each.pixels, each.height, each.width, colours) for each in shapes]
+        )
         group_V = torch.tensor([shape.group for shape in shapes])
         model.network.describe(torch.from_numpy(features_VF), group_V)
         model._language = language
@@ -304,15 +307,15 @@ def pad_tokens(tokens: Sequence[Sequence[Token]], end: int, dtype: type = np.int
     return torch.from_numpy(padded_BT5)
 
 
-def _features(shape: Shape, colours: int) -> np.ndarray:
+def shape_features(pixels: bytes, height: int, width: int, colours: int) -> np.ndarray:
     """Describe a shape: which pixels it has, how many of each colour, and its size; uint8 [F]."""
-    pixels_HW = np.frombuffer(shape.pixels, np.uint8).reshape(shape.height, shape.width)
+    pixels_HW = np.frombuffer(pixels, np.uint8).reshape(height, width)
     canvas = np.zeros((CANVAS, CANVAS), np.uint8)
     part_HW = pixels_HW[:CANVAS, :CANVAS]
     canvas[: part_HW.shape[0], : part_HW.shape[1]] = np.where(part_HW == TRANSPARENT, 0, 255)
-    count_P = np.bincount(pixels_HW[pixels_HW != TRANSPARENT], minlength=colours)
-    share_P = np.rint(255 * count_P / shape.size)
-    size = np.minimum(255, 4 * np.array([shape.height, shape.width]))
+    shown = pixels_HW[pixels_HW != TRANSPARENT]
+    share_P = np.rint(255 * np.bincount(shown, minlength=colours) / len(shown))
+    size = np.minimum(255, 4 * np.array([height, width]))
     return np.concatenate([canvas.ravel(), share_P, size]).astype(np.uint8)
 
 

@@ -1,0 +1,85 @@
+"""Tests the commands of world models, on a short recording of Pong."""
+
+from pathlib import Path
+
+import av
+import pytest
+
+from genray import cli
+from genray.rl import presets
+from genray.rl.engine import initial_network, network_card, probe_env
+from genray.rl.evaluate import Evaluation
+from genray.rl.train import save_policy
+
+SMALL = ["--steps", "3", "--batch-size", "16", "--width", "16", "--layers", "1", "--heads", "2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with episodes of Pong and a world model of it."""
+    folder = tmp_path_factory.mktemp("world")
+    episodes = folder / "episodes-pong.safetensors"
+    words = ["data", "episodes", "--game", "pong", "--frames", "400", "--out", str(episodes)]
+    assert cli.main(words) == 0
+    words = ["train", "world", "--data", f"episodes:{episodes}", *SMALL]
+    assert cli.main([*words, "--out", str(folder / "run")]) == 0
+    return folder
+
+
+def policy_of(folder: Path, game: str) -> Path:
+    """Save an untrained policy of a game."""
+    config = presets.preset("dqn", game)
+    network = initial_network(network_card(config, *probe_env(config.env)), seed=0)
+    nothing = Evaluation(game, [0.0], [1], 0.001, 0.0, 30, 18_000)
+    save_policy(folder / game, config, network, 0, nothing)
+    return folder / game
+
+
+def test_play_dream_films_reality_beside_a_dream(folder: Path, tmp_path: Path, capsys):
+    out = tmp_path / "clip.mp4"
+    words = ["play", str(folder / "run"), "--dream", "--max-steps", "6", "--out", str(out)]
+    assert cli.main(words) == 0
+    with av.open(str(out)) as clip:
+        shapes = [frame.to_ndarray(format="rgb24").shape for frame in clip.decode(video=0)]
+    # Two screens of 160 pixels and a margin of 4, enlarged twice, below a line of text.
+    assert len(shapes) == 7 and shapes[0] == (448, 648, 3)
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
+    # The policy of another game is refused before anything is written.
+    other = policy_of(tmp_path, "breakout")
+    words = ["play", str(folder / "run"), "--dream", "--policy", str(other)]
+    assert cli.main([*words, "--out", str(tmp_path / "no.mp4")]) == 2
+    error = capsys.readouterr().err
+    assert "plays breakout, and the model dreams pong" in error and error.count("\n") == 1
+    assert not (tmp_path / "no.mp4").exists()
+    words = ["play", str(other), "--policy", str(other), "--out", str(tmp_path / "no.mp4")]
+    assert cli.main(words) == 2 and "only with --dream" in capsys.readouterr().err
+
+
+def test_train_dqn_in_a_dream_and_evaluate_in_the_real_game(folder: Path, tmp_path: Path, capsys):
+    run = tmp_path / "agent"
+    words = ["train", "dqn", "--preset", "catch", "--local", "--env", f"dream:{folder / 'run'}"]
+    words += ["--env-config", '{"max_steps": 4}', "--steps", "30", "--envs-per-collector", "2"]
+    words += ["--min-size", "8", "--batch-size", "4", "--evaluate-episodes", "1"]
+    assert cli.main([*words, "--capacity", "64", "--out", str(run)]) == 0
+    assert "DreamedGame" in (run / "config.yaml").read_text()
+    words = ["evaluate", str(run), "--game", "pong", "--episodes", "1"]
+    assert cli.main([*words, "--max-episode-frames", "60"]) == 0
+    assert "pong" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(run), "--game", "breakout", "--episodes", "1"]) == 2
+    assert "breakout: has 4 actions, and the policy 6" in capsys.readouterr().err
+
+
+def test_data_without_actions_and_runs_without_policies_are_refused(
+    folder: Path, tmp_path: Path, capsys
+):
+    for words, message in (
+        (["--data", "screens:pong"], "screens without actions"),
+        (["--data", "atari:no_such_game"], "no such Atari game"),
+        (["--from-run", str(folder / "run")], "name a model of kind dqn"),
+    ):
+        assert cli.main(["train", "world", *words, "--out", str(tmp_path / "run")]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+        assert not (tmp_path / "run").exists()
+    assert cli.main(["train", "dqn", "--local", "--env", f"dream:{tmp_path}"]) == 2
+    assert "not a model" in capsys.readouterr().err

@@ -1,0 +1,137 @@
+"""Tests the network of world models: its probabilities, and that drawing agrees with training."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from genray.gen.data.episodes import EpisodesSplit
+from genray.gen.world.config import WorldModelConfig
+from genray.gen.world.episodes import (
+    find_starts,
+    frequent_moves,
+    learn_game,
+    longest_lists,
+    read_steps,
+    rows_of,
+)
+from genray.gen.world.model import WorldModel
+from genray.gen.world.sampling import CHANCES, Drawer, Sampling
+from genray.gen.world.state import MoveTable
+from genray.gen.world.task import corrupted
+from tests.helpers.world import ACTIONS, toy_data
+
+MOST_BIRTHS = 5
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory):
+    """An untrained model, whose weights are far from 0, and the toy game's steps."""
+    split = toy_data(tmp_path_factory.mktemp("toy")).train
+    assert isinstance(split, EpisodesSplit)
+    config = WorldModelConfig(width=16, heads=2, layers=1, dropout=0.0, rare=2)
+    game, tokens = learn_game(config, split, len(ACTIONS), "toy")
+    steps = list(itertools.chain(*read_steps(game, split.episodes)))
+    game = replace(game, moves=frequent_moves(steps, 99))
+    torch.manual_seed(0)
+    starts = find_starts(split.episodes, game, "toy")
+    longest = (longest_lists(steps)[0], MOST_BIRTHS)
+    model = WorldModel.of_game(config, game, longest, tokens, starts).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        model.network.group_out.bias[-1] += 3  # fewer new sprites
+    model.most_alike.fill_(99)
+    return model, steps
+
+
+def test_probabilities_of_moves_births_and_ends_sum_to_1(toy):
+    network = toy[0].network
+    tables, state = network.tables(), torch.randn(2, 16)
+    assert torch.allclose(network.move_logits(state).softmax(1).sum(1), torch.ones(2))
+    # All births and "no more": p(group) p(y) p(x) p(look), over all values.
+    group_p = network.group_logits(state).softmax(1)
+    total = group_p[:, network.no_more].clone()
+    for group in range(network.sizes.groups):
+        chosen = torch.full((2,), group)
+        if not (network.group_of == group).any():
+            total += group_p[:, group]
+            continue
+        context = state + network.group_in(chosen)
+        y_p = network.y_logits(context).softmax(1)
+        for y in range(network.sizes.height):
+            at_y = context + tables.y[y]
+            x_p = network.x_logits(at_y).softmax(1)
+            at_x = (at_y[:, None] + tables.x).flatten(0, 1)
+            look_p = network.born_logits(at_x, chosen.repeat_interleave(len(tables.x)), tables)
+            look_p = look_p.softmax(1).sum(1).view(2, -1)
+            total += group_p[:, group] * y_p[:, y] * (x_p * look_p).sum(1)
+    assert torch.allclose(total, torch.ones(2), atol=1e-4)
+    for logits in network.event_logits(state, torch.tensor([0, 1]), torch.tensor([1, 0])):
+        assert torch.allclose(logits.softmax(1).sum(1), torch.ones(2))
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_a_drawn_step_has_the_likelihood_of_training(toy, greedy: bool):
+    """Drawing decides one thing after another; training computes all decisions at once."""
+    model, steps = toy
+    chosen = steps[:150]
+    drawer = Drawer(model, Sampling(top_p=1.0, floor=0.0, greedy=greedy))
+    drawer._repeat = 0.0  # otherwise drawn events are corrected for repeated steps
+    chance = torch.from_numpy(
+        np.random.default_rng(0).random((len(chosen), drawer.decisions, CHANCES), np.float32)
+    )
+    drawn = drawer.draw([step.state for step in chosen], chance)
+    assert greedy or any(each.outcome.births for each in drawn)
+    made = [type(step)(step.state, each.outcome, each.events) for step, each in zip(chosen, drawn)]
+    # A sprite that would reach over the border is moved inside: its row has another place.
+    shapes = model.language.vocabulary.shapes
+    exact = []
+    for step in made:
+        shown = [each for each in step.outcome.sprites if each] + step.outcome.births
+        sizes = [shapes[model.looks.pairs[look][0]] for look, _, _ in shown]
+        most_y, most_x = model.sizes.height, model.sizes.width
+        inside = all(
+            0 < y < most_y - size.height and 0 < x < most_x - size.width
+            for (_, y, x), size in zip(shown, sizes)
+        )
+        # After the largest number of births, drawing has no other choice than "no more".
+        exact.append(inside and len(step.outcome.births) < MOST_BIRTHS)
+    assert sum(exact) >= 4
+    rows = rows_of(made, model.sizes.layout, model.move_table, model.sizes.actions)
+    nats = -model.network.log_likelihoods(rows).sum(1)
+    expected = torch.tensor([each.nats for each in drawn])
+    assert torch.allclose(nats[exact].double(), expected[exact].double(), atol=1e-3)
+
+
+def test_the_likelihood_of_a_row_does_not_depend_on_the_batch(toy):
+    model, steps = toy
+    rows = rows_of(steps[:40], model.sizes.layout, model.move_table, model.sizes.actions)
+    together = model.network.log_likelihoods(rows)
+    alone = torch.cat([model.network.log_likelihoods(row[None]) for row in rows[:6]])
+    assert torch.allclose(together[:6], alone, atol=1e-4)
+    assert torch.isfinite(together).all()
+
+
+def test_corrupted_rows_keep_targets_and_counts(toy):
+    model, steps = toy
+    layout = model.sizes.layout
+    rows = rows_of(steps, layout, model.move_table, model.sizes.actions)
+    torch.manual_seed(0)
+    read = corrupted(rows, model.sizes, 0.5)
+    assert read is not None and not torch.equal(read, rows)
+    assert torch.equal(read[:, : layout.first_track], rows[:, : layout.first_track])
+    assert torch.equal(read[:, layout.first_birth :], rows[:, layout.first_birth :])
+    changed = (read != rows).any(1).float().mean()
+    assert float(changed) > 0.3 and corrupted(rows, model.sizes, 0.0) is None
+
+
+def test_rows_with_events_are_repeated_and_unknown_moves_are_the_nearest(toy):
+    model, steps = toy
+    events = sum(any(step.events) for step in steps)
+    rows = rows_of(steps, model.sizes.layout, model.move_table, 3, repeat=4)
+    assert events > 0 and len(rows) == len(steps) + 3 * events
+    table = MoveTable([(0, 0), (0, 4), (4, 0)])
+    assert [table.number(move) for move in ((0, 4), (0, 3), (9, 1), (0, 1))] == [1, 1, 2, 0]

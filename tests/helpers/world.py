@@ -1,0 +1,81 @@
+"""A toy game for the tests of world models, and episodes of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from genray.gen.data.config import DataConfig
+from genray.gen.data.episodes import Episode, Episodes, load_episodes, pack, write_episodes
+from genray.gen.data.types import Data
+
+PALETTE = np.arange(15, dtype=np.uint8).reshape(5, 3) * 17
+HEIGHT, WIDTH = 24, 32
+ACTIONS = ("stay", "left", "right")
+
+
+class ToyGame:
+    """A player moves by two pixels on a row; stones fall, and each stone that meets the player
+    gives 1. Every 20th step a life is lost, and the third one ends the game.
+    """
+
+    def __init__(self, seed: int):
+        self._rng = np.random.default_rng(seed)
+        self.x, self.stone, self.steps = 14, (2, 10), 0
+
+    def step(self, action: int) -> tuple[float, bool, bool]:
+        """Return (reward, life lost, ended)."""
+        self.steps += 1
+        self.x = int(np.clip(self.x + (0, -2, 2)[action], 0, WIDTH - 5))
+        y, x = self.stone
+        met = y >= 15 and abs(x - self.x) < 4
+        self.stone = (y + 3, x) if y < 15 else (2, int(self._rng.integers(1, 15)) * 2)
+        lost = self.steps % 20 == 0
+        return float(met), lost and self.steps < 60, self.steps == 60
+
+    def draw(self) -> np.ndarray:
+        """Return the screen, uint8 palette indices [H, W]."""
+        screen = np.zeros((HEIGHT, WIDTH), np.uint8)
+        screen[22:] = 1
+        screen[19:22, self.x : self.x + 5] = 2
+        screen[19, self.x] = 3
+        y, x = self.stone
+        screen[y : y + 2, x : x + 2] = 4
+        return screen
+
+
+def toy_episode(seed: int, longest: int = 200) -> Episode:
+    """Play one episode at random."""
+    game, rng = ToyGame(seed), np.random.default_rng([seed, 1])
+    screens, rows, action, over = [game.draw()], [(0, 0.0, False, False, False)], 0, False
+    while not over and len(screens) < longest:
+        if rng.random() < 0.3:
+            action = int(rng.integers(3))
+        reward, life, over = game.step(action)
+        screens.append(game.draw())
+        rows.append((action, reward, life, over, False))
+    kinds = (np.uint8, np.float32, bool, bool, bool)
+    columns = [np.array(each, kind) for each, kind in zip(zip(*rows), kinds)]
+    stacked = np.stack(screens)
+    return Episode(pack(stacked), stacked.shape, *columns)
+
+
+def toy_file(folder: Path, train: int = 6, test: int = 2, scale: int = 1) -> Path:
+    """Write a file of episodes, with each pixel enlarged `scale` times."""
+    file = folder / "episodes-toy.safetensors"
+    episodes = [enlarged(toy_episode(seed), scale) for seed in range(train + test)]
+    recipe = {"game": "toy", "actions": list(ACTIONS), "policy": "random"}
+    parts = tuple(episodes[:train]), tuple(episodes[train:])
+    write_episodes(file, Episodes(*parts, PALETTE, recipe))
+    return file
+
+
+def enlarged(episode: Episode, scale: int) -> Episode:
+    """Return an episode with larger pixels."""
+    screens = episode.screens().repeat(scale, axis=1).repeat(scale, axis=2)
+    return replace(episode, packed=pack(screens), shape=screens.shape)
+
+
+def toy_data(folder: Path, train: int = 6, test: int = 2, scale: int = 1) -> Data:
+    """Return the episodes as data."""
+    return load_episodes(DataConfig(data=f"episodes:{toy_file(folder, train, test, scale)}"))
