@@ -58,6 +58,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genray.commands.train:train_style",
         "style models: one style, or any, in one pass",
     ),
+    "train optimizer": (
+        "genray.commands.train:train_optimizer",
+        "learned optimizers, for --optimizer learned:RUN of the other trainings",
+    ),
     "evaluate": (
         "genray.commands.evaluate:evaluate",
         "RUN: whole games with the trained policy, scores under a stated protocol",

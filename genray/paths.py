@@ -50,6 +50,8 @@ DATA = HoldsPath(
 )
 DataName = Annotated[str, DATA]
 """A data set's name: digits, folder:PATH, …"""
+OptimizerName = Annotated[str, HoldsPath(("learned",))]
+"""An optimizer's name: adam, learned:RUN, …"""
 FeaturesName = Annotated[str, HoldsPath(("model",))]
 """Features of pictures: auto, vgg19, model:PATH, …"""
 StyleName = Annotated[str, HoldsPath(bare=True, others=("pattern",))]

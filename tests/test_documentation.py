@@ -12,6 +12,7 @@ import pytest
 from genray import cli
 from genray.commands import train, train_dqn
 from genray.gen.families import FAMILIES
+from genray.gen.learned_optimizer import use
 from genray.rl.presets import preset
 
 ROOT = Path(__file__).parents[1]
@@ -155,6 +156,7 @@ def test_documented_training_has_valid_values(command: Command, monkeypatch: pyt
         results.append(parse(*arguments, **named))
         raise Parsed
 
+    monkeypatch.setattr(use, "check_learned", lambda name: None)  # learned:RUN names no run here
     monkeypatch.setattr(train, "parse", parse_only)
     monkeypatch.setattr(train_dqn, "parse", parse_only)
     monkeypatch.syspath_prepend(str(ROOT / "examples"))  # --env own_environment:Reach
@@ -200,6 +202,7 @@ RUN_BY = {
     "train dqn": "tests/test_cli.py",
     "train gan": "tests/serve/conftest.py",
     "train pix2pix": "tests/commands/test_cli_translate.py",
+    "train optimizer": "tests/commands/test_cli_optimizer.py",
     "train sprites": "tests/commands/test_cli_sprites.py",
     "train style": "tests/gen/images/style/test_tasks.py",
     "train vae": "tests/commands/test_cli_models.py",

@@ -57,7 +57,9 @@ class SweepConfig:
     varies the settings of its space. Settings that the study fixes are refused.
     """
     arms: tuple[str, ...] = ()
-    """Use only these arms of the study, e.g. sgd adam."""
+    """Use only these arms of the study, e.g. sgd adam. The study optimizers also takes learned:RUN,
+    an optimizer of `genray train optimizer`.
+    """
     steps: int = bounded(0, min=0, note="(0: the steps of the preset)")
     """Training steps of a trial; 0: the steps of the preset."""
     looks: int = bounded(10, min=1, example=10)

@@ -8,11 +8,15 @@ https://arxiv.org/abs/1910.05446; Schmidt 2021, https://arxiv.org/abs/2007.01547
 """
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from genray.errors import ConfigError, require
+from genray.gen.learned_optimizer.use import check_learned
+from genray.gen.training.optimizers import is_learned
+from genray.paths import absolute_path
 from tuning.settings import changed, check_path, setting
 from tuning.spaces import Choice, Integers, LogUniform, Space, Switch, Uniform
 
@@ -70,8 +74,12 @@ class Study:
     def only(self, names: Sequence[str]) -> "Study":
         """Return the study with some of its arms. Raises ConfigError, with the nearest names, for
         an unknown arm.
+
+        In a study of optimizers, `learned:RUN` is an arm, too.
         """
         known = {arm.name: arm for arm in self.arms}
+        if any("optimizer.optimizer" in arm.fixed for arm in self.arms):
+            known |= {name: learned_arm(name) for name in names if is_learned(name)}
         for name in names:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
@@ -111,7 +119,14 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 # -- optimizers ------------------------------------------------------------------------------------
 
-RATE = "optimizer.learning_rate"
+RATE, SCALE = "optimizer.learning_rate", "optimizer.learned_scale"
+
+
+def rate_path(base: Any) -> str:
+    """Return the setting that scales the updates of the base's optimizer: η, or the factor of a
+    learned optimizer, which has no η.
+    """
+    return SCALE if is_learned(setting(base, "optimizer.optimizer")) else RATE
 
 
 def _arm(name: str, default_rate: float, low: float, high: float, *more: Any) -> Arm:
@@ -120,6 +135,21 @@ def _arm(name: str, default_rate: float, low: float, high: float, *more: Any) ->
         Space(LogUniform(RATE, low, high), *more),
         {"optimizer.optimizer": name},
         {RATE: default_rate},
+    )
+
+
+def learned_arm(name: str) -> Arm:
+    """Return the arm of the optimizer "learned:RUN", of which only a factor of its updates is
+    tuned. The arm is named after the run's directory. Raises ConfigError without such a run.
+    """
+    check_learned(name)
+    run = absolute_path(name.partition(":")[2])
+    words = re.sub("[^a-z0-9]+", "-", f"learned-{run.name}".lower()).strip("-")
+    return Arm(
+        words,
+        Space(LogUniform(SCALE, 0.1, 10.0)),
+        {"optimizer.optimizer": f"learned:{run}"},
+        {SCALE: 1.0},
     )
 
 
@@ -189,8 +219,14 @@ def regularisers(family: str, base: Any) -> Study:
         )
         if _has(base, path) and not mute:
             off[path] = value
-    rate = setting(base, RATE)
-    eta = LogUniform(RATE, rate / 10, rate * 10)
+    require(
+        family != "optimizer",
+        f"--model optimizer: study regularisers does not support this family; "
+        f"{_SUPPORTED['regularisers']}",
+    )
+    path_of_rate = rate_path(base)
+    rate = setting(base, path_of_rate)
+    eta = LogUniform(path_of_rate, rate / 10, rate * 10)
     arms = [Arm("none", Space(eta))]
     arms.append(_strength("l1", LogUniform("optimizer.l1", 1e-7, 1e-2), eta, 1e-5))
     arms.append(_strength("l2", LogUniform("optimizer.l2", 1e-6, 1e-1), eta, 1e-4))
@@ -209,7 +245,9 @@ def regularisers(family: str, base: Any) -> Study:
         # to four fifths of the side, or both.
         kinds = Choice("data.augment", (("shift",), ("crop",), ("shift", "crop")))
         arms.append(_strength("augmentation", kinds, eta, ("shift",)))
-    arms = [Arm(arm.name, arm.space, arm.fixed, {RATE: rate, **arm.default}) for arm in arms]
+    arms = [
+        Arm(arm.name, arm.space, arm.fixed, {path_of_rate: rate, **arm.default}) for arm in arms
+    ]
     return Study("regularisers", tuple(arms), off, f"regularisers of the {family}, one at a time")
 
 
@@ -250,10 +288,14 @@ def architecture(family: str, base: Any) -> Study:
             Choice("network.dueling", (False, True)),
         ]
     else:
-        rate = setting(base, RATE)
-        dimensions.append(LogUniform(RATE, rate / 10, rate * 10))
+        rate = setting(base, rate_path(base))
+        dimensions.append(LogUniform(rate_path(base), rate / 10, rate * 10))
         if _has(base, "model.latent"):
             dimensions.append(Choice("model.latent", _around(setting(base, "model.latent"))))
+        if _has(base, "model.lstm_units"):
+            dimensions.append(
+                Choice("model.lstm_units", _around(setting(base, "model.lstm_units")))
+            )
         if _has(base, "model.code"):
             dimensions.append(Choice("model.code", _around(setting(base, "model.code"))))
         for path in (
@@ -315,7 +357,7 @@ def _need(config: Any, family: str, study: str, path: str) -> None:
 
 
 _SUPPORTED = {
-    "optimizers": "use --model ae, vae, gan or classifier",
+    "optimizers": "use --model ae, vae, gan, classifier or optimizer",
     "regularisers": "use --model ae, vae, gan or classifier",
     "gan_stability": "use --model gan",
     "agent": "use --model dqn",

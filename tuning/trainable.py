@@ -17,6 +17,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from genray.errors import require
 from genray.gen.families import BUILDERS
+from genray.gen.learned_optimizer.network import build_learned_optimizer
 from genray.machine import keep_freed_memory
 from genray.paths import absolute_paths
 from genray.rl.networks import build_network
@@ -230,7 +231,8 @@ def load_model(checkpoint: Any) -> torch.nn.Module:
     """
     if isinstance(checkpoint, str | Path):
         return modelstore.load_model(
-            Path(checkpoint) / "model", {**BUILDERS, "dqn": build_network}
+            Path(checkpoint) / "model",
+            {**BUILDERS, "dqn": build_network, "learned_optimizer": build_learned_optimizer},
         )[0]
     with checkpoint.as_directory() as folder:
         return load_model(folder)

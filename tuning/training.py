@@ -24,7 +24,7 @@ from genray.rl.evaluate import Evaluation, evaluate
 from genray.rl.train import milestones, save_policy
 from tuning.settings import changed
 
-ModelFamily = Literal["ae", "vae", "gan", "classifier", "dqn"]
+ModelFamily = Literal["ae", "vae", "gan", "classifier", "optimizer", "dqn"]
 VALIDATION_EPISODES, TEST_EPISODES = 10_000, 20_000
 """Offsets from an agent's seed to the first seed of the validation episodes and of the test
 episodes.
@@ -267,7 +267,7 @@ def preset(family: str, name: str, data: str) -> Any:
     Raises ConfigError with the nearest names for an unknown name.
     """
     if family != "dqn":
-        return FAMILIES[family].preset(name or FAMILIES[family].first, data or None)
+        return FAMILIES[family].preset(name or FAMILIES[family].first_for(data), data or None)
     require(not data, f"--data {data}: an agent has no data set; choose a game with --preset")
     return agent_presets.preset(name or "catch")
 

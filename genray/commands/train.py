@@ -1,4 +1,4 @@
-"""`genray train ae|vae|gan|sprites|world|…`: one training function for all families."""
+"""`genray train FAMILY`, for all families but dqn: one training function for all of them."""
 
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from genray.gen.families import FAMILIES, Family, open_fit
 from genray.gen.images import vgg
 from genray.gen.images.features import choose_features
 from genray.gen.training.fit import Fit
-from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.training.optimizers import OptimizerConfig, is_learned
 from genray.gen.training.run import FitRun, columns
 from genray.options import given, option_value, parse
 from genray.paths import absolute_paths
@@ -25,8 +25,8 @@ class TrainLaunch:
 
     preset: str = ""
     """A named configuration; other options change it. Empty: ae_digits, vae_mnist5k, gan_mnist5k,
-    sprites, pix2pix_grey, cyclegan_small, classifier_digits or style_fast; with other --data,
-    vae_digits or gan_digits.
+    sprites, pix2pix_grey, cyclegan_small, classifier_digits, style_fast or optimizer_quadratics;
+    with other --data, vae_digits, gan_digits or optimizer_digits.
     """
     out: Path | None = None
     """The run directory; new or empty. Default: runs/NAME-TIME."""
@@ -85,6 +85,11 @@ def train_classifier(argv: list[str], prog: str) -> int:
 def train_style(argv: list[str], prog: str) -> int:
     """Run `genray train style`; returns the exit status."""
     return _train("style", argv, prog)
+
+
+def train_optimizer(argv: list[str], prog: str) -> int:
+    """Run `genray train optimizer`; returns the exit status."""
+    return _train("optimizer", argv, prog)
 
 
 def _train(name: str, argv: list[str], prog: str) -> int:
@@ -164,6 +169,13 @@ def _refuse_idle(config: Any, argv: list[str]) -> None:
             require(
                 not given(argv, name),
                 f"{name}: --lbfgs takes no such option; leave it out, or give --no-lbfgs",
+            )
+    if is_learned(config.optimizer.optimizer):
+        for name in ("--learning-rate", "--discriminator-learning-rate"):
+            require(
+                not given(argv, name),
+                f"{name}: a learned optimizer has no learning rate; leave it out, or scale the "
+                "updates with --learned-scale",
             )
     if given(argv, "--patience") or given(argv, "--validation"):
         require(

@@ -42,6 +42,14 @@ if TYPE_CHECKING:
     from genray.gen.images.style.network_config import StyleNetConfig
     from genray.gen.images.style.optimise import stylize
     from genray.gen.images.style.transformer_net import TransformerNet
+    from genray.gen.learned_optimizer.config import (
+        FunctionsConfig,
+        LearnedOptimizerConfig,
+        LearnedOptimizerModelConfig,
+    )
+    from genray.gen.learned_optimizer.network import LearnedRule
+    from genray.gen.learned_optimizer.task import LearnedOptimizerTask
+    from genray.gen.learned_optimizer.use import LearnedOptimizer, load_learned
     from genray.gen.sprites.config import SpriteConfig, SpriteModelConfig
     from genray.gen.sprites.model import SpriteModel
     from genray.gen.sprites.task import SpriteTask
@@ -90,6 +98,7 @@ __all__ = [
     "Family",
     "Fit",
     "FitConfig",
+    "FunctionsConfig",
     "GANConfig",
     "GANModelConfig",
     "GANTask",
@@ -97,6 +106,11 @@ __all__ = [
     "Generator",
     "ImagineConfig",
     "Language",
+    "LearnedOptimizer",
+    "LearnedOptimizerConfig",
+    "LearnedOptimizerModelConfig",
+    "LearnedOptimizerTask",
+    "LearnedRule",
     "OptimizerConfig",
     "PhotoIndex",
     "Pix2PixConfig",
@@ -126,6 +140,7 @@ __all__ = [
     "imagine",
     "index_data",
     "load_data",
+    "load_learned",
     "open_embedding",
     "open_fit",
     "open_lite0_classes",
@@ -177,6 +192,13 @@ _PUBLIC = (
     "genray.gen.images.style.transformer_net.TransformerNet",
     "genray.gen.training.optimizers.OptimizerConfig",
     "genray.gen.training.updater.Updater",
+    "genray.gen.learned_optimizer.config.FunctionsConfig",
+    "genray.gen.learned_optimizer.config.LearnedOptimizerConfig",
+    "genray.gen.learned_optimizer.config.LearnedOptimizerModelConfig",
+    "genray.gen.learned_optimizer.network.LearnedRule",
+    "genray.gen.learned_optimizer.task.LearnedOptimizerTask",
+    "genray.gen.learned_optimizer.use.LearnedOptimizer",
+    "genray.gen.learned_optimizer.use.load_learned",
     "genray.gen.sprites.config.SpriteConfig",
     "genray.gen.sprites.model.SpriteModel",
     "genray.gen.sprites.config.SpriteModelConfig",

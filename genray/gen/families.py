@@ -26,6 +26,13 @@ from genray.gen.images.style.presets import (
     style_fast,
     style_fast_full,
 )
+from genray.gen.learned_optimizer.config import LearnedOptimizerConfig
+from genray.gen.learned_optimizer.presets import (
+    optimizer_digits,
+    optimizer_quadratics,
+    preset_for,
+)
+from genray.gen.learned_optimizer.task import LearnedOptimizerTask
 from genray.gen.sprites.config import SpriteConfig, sprites
 from genray.gen.sprites.task import SpriteTask
 from genray.gen.training.fit import Fit
@@ -55,23 +62,29 @@ class Family:
     """What the family is, in a few words, for the help of `genray train`."""
     default: str = ""
     """Name of the preset of `genray train` without --preset and --data. Empty: the first preset."""
+    by_data: Callable[[str], str] | None = None
+    """Returns the name of the preset for other data than the default preset's. None: the first."""
 
     @property
     def first(self) -> str:
         """Name of the first preset, which suits many data sets."""
         return next(iter(self.presets))
 
+    def first_for(self, data: str | None) -> str:
+        """Return the name of the preset for a data set: the first one, or that of `by_data`."""
+        return self.by_data(data) if self.by_data and data else self.first
+
     def preset(self, name: str | None, data: str | None = None) -> Any:
         """Return the preset `name`, with the data set `data` if given.
 
         Without a name, it is the default preset if `data` is None or the default preset's data set,
-        and the first preset for other data. Raises ConfigError for an unknown preset; the message
+        and `first_for` of other data. Raises ConfigError for an unknown preset; the message
         suggests similar names, or all names.
         """
         if not name:
             name = self.default or self.first
             if data and self.presets[name]().data.data != data:
-                name = self.first
+                name = self.first_for(data)
         if name not in self.presets:
             near = difflib.get_close_matches(name, self.presets, n=3, cutoff=0.4) or list(
                 self.presets
@@ -181,6 +194,13 @@ FAMILIES: dict[str, Family] = {
         style_task,
         _named(style_fast, style_best, style_any, style_fast_full, style_any_full),
         "style models: one style (Johnson) or any (AdaIN) in one pass",
+    ),
+    "optimizer": Family(
+        LearnedOptimizerConfig,
+        LearnedOptimizerTask,
+        _named(optimizer_quadratics, optimizer_digits),
+        "learned optimizers: an LSTM that updates the weights of other networks",
+        by_data=preset_for,
     ),
 }
 

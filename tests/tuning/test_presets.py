@@ -12,10 +12,10 @@ from tuning.spaces import LogUniform, Space, Switch
 from tuning.sweep import base_config
 
 FITTING = {
-    "optimizers": ("ae", "vae", "gan", "classifier"),
+    "optimizers": ("ae", "vae", "gan", "classifier", "optimizer"),
     "regularisers": ("ae", "vae", "gan", "classifier"),
     "gan_stability": ("gan",),
-    "architecture": ("ae", "vae", "gan", "classifier", "dqn"),
+    "architecture": ("ae", "vae", "gan", "classifier", "optimizer", "dqn"),
     "agent": ("dqn",),
 }
 
@@ -36,7 +36,7 @@ def test_study_check_accepts_the_families_of_the_study(name, family):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_named_study_refuses_other_families(name):
-    for family in {"ae", "vae", "gan", "classifier", "dqn"} - set(FITTING[name]):
+    for family in {"ae", "vae", "gan", "classifier", "optimizer", "dqn"} - set(FITTING[name]):
         with pytest.raises(
             ConfigError,
             match=f"--model {family}: study {name} does not support this family; use --model",

@@ -21,6 +21,7 @@ FAMILIES = {
     "vae": "a variational autoencoder",
     "gan": "a GAN",
     "classifier": "a classifier",
+    "optimizer": "a learned optimizer",
     "dqn": "a DQN agent",
 }
 SCHEDULERS = {

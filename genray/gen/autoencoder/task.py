@@ -102,7 +102,9 @@ class AETask(Task):
             else:
                 parameters = model.classifier.parameters()
                 optimizer = replace(
-                    optimizer, learning_rate=optimizer.learning_rate * config.finetune_rate
+                    optimizer,
+                    learning_rate=optimizer.learning_rate * config.finetune_rate,
+                    learned_scale=optimizer.learned_scale * config.finetune_rate,
                 )
             data = replace(
                 data, train=labelled_few(data.train, config.finetune_labels, self.config.fit.seed)

@@ -51,8 +51,13 @@ def write_title(figure: Figure, title: str, below: str) -> None:
     figure.text(0.01, 1 - 0.36 / inches, below, va="top", fontsize=9.5, color="#555555")
 
 
-def write_figure(figure: Figure, path: Path) -> Path:
-    """Write the figure as a PNG, atomically, and return the path."""
+def figure_pixels(figure: Figure) -> np.ndarray:
+    """Return the figure as a picture, uint8 RGB [H, W, 3]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return write_png(path, np.asarray(canvas.buffer_rgba())[..., :3])
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write the figure as a PNG, atomically, and return the path."""
+    return write_png(path, figure_pixels(figure))

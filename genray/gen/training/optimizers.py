@@ -18,16 +18,17 @@ from genray.gen.training.extra_optimizers import (
     ProximalGradientDescent,
 )
 from genray.gen.training.schedules import Schedule
+from genray.paths import OptimizerName
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """The optimizer, its learning rate, penalties, gradient clipping and schedule."""
 
-    optimizer: str = "adam"
+    optimizer: OptimizerName = "adam"
     """sgd, momentum, nesterov, adagrad, adadelta, rmsprop, rmsprop-centered, adam, adamw,
     amsgrad, nadam, radam, adamax, adafactor, asgd, rprop; adagrad-da, ftrl,
-    proximal-gradient-descent, proximal-adagrad
+    proximal-gradient-descent, proximal-adagrad; or learned:RUN, a run of `genray train optimizer`
     """
     learning_rate: float = bounded(1e-3, above=0, example="1e-3")
     """The learning rate η. Typical: 1e-3 for adam's family, 1e-2 to 1e-1 for sgd and adagrad, 1
@@ -35,6 +36,8 @@ class OptimizerConfig:
     """
     momentum: float = bounded(0.9, min=0, below=1, example=0.9)
     """Momentum of the optimizers momentum and nesterov."""
+    learned_scale: float = bounded(1.0, above=0, example=1)
+    """Factor of the updates of learned:RUN, which has no learning rate. A schedule changes it."""
     beta1: float = bounded(0.9, min=0, below=1, example=0.9)
     """For adam's family: decay of the moving average of gradients."""
     beta2: float = bounded(0.999, min=0, below=1, example=0.9)
@@ -67,16 +70,25 @@ class OptimizerConfig:
     """Number of first updates over which the learning rate rises linearly from nearly 0."""
 
     def validate(self) -> None:
-        optimizer_name(self.optimizer)
+        name = optimizer_name(self.optimizer)
+        if is_learned(name):
+            from genray.gen.learned_optimizer.use import check_learned
+
+            check_learned(self.optimizer)
         check_bounds(self)
         require(
             self.momentum > 0 or self.optimizer != "nesterov",
             "--momentum 0: nesterov needs a momentum above 0, e.g. 0.9",
         )
         require(
-            not (self.decoupled_l2 and optimizer_name(self.optimizer) in PENALISED),
+            not (self.decoupled_l2 and name in PENALISED),
             f"--decoupled-l2: {self.optimizer} solves for its penalty exactly; leave out "
             "--decoupled-l2",
+        )
+        require(
+            not (self.decoupled_l2 and is_learned(name)),
+            "--decoupled-l2: a learned optimizer has no learning rate η to shrink weights by; "
+            "leave it out",
         )
 
 
@@ -168,8 +180,11 @@ PENALISED = ("adagrad-da", "ftrl", "proximal-gradient-descent", "proximal-adagra
 def optimizer_name(name: str) -> str:
     """Return the key of `OPTIMIZERS` for `name`, ignoring case, hyphens and underscores.
 
-    Raises ConfigError for an unknown name; the message suggests similar names, or lists all.
+    A learned optimizer, learned:RUN, keeps its name. Raises ConfigError for an unknown name; the
+    message suggests similar names, or lists all.
     """
+    if is_learned(name):
+        return name
 
     def squeezed(text: str) -> str:
         return text.lower().replace("-", "").replace("_", "")
@@ -182,6 +197,11 @@ def optimizer_name(name: str) -> str:
     ]
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(OPTIMIZERS)}"
     raise ConfigError(f"--optimizer {name}: no such optimizer; {hint}")
+
+
+def is_learned(name: str) -> bool:
+    """Return whether `name` is "learned:RUN", an optimizer that `genray train optimizer` made."""
+    return name.startswith("learned:")
 
 
 def penalised(parameter: Tensor) -> bool:
@@ -208,4 +228,11 @@ def make_optimizer(
         others = [parameter for parameter in parameters if not penalised(parameter)]
         groups = [{"params": weights, "l1": config.l1, "l2": config.l2}] if weights else []
         groups += [{"params": others}] if others else []
+    if is_learned(name):
+        # This module imports the networks of learned optimizers only when one is used.
+        from genray.gen.learned_optimizer.use import LearnedOptimizer, load_learned
+
+        return LearnedOptimizer(
+            groups, load_learned(name), scale=config.learned_scale, lr=config.learning_rate
+        )
     return OPTIMIZERS[name](groups, config)

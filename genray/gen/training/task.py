@@ -33,7 +33,9 @@ class Export(NamedTuple):
     """A trained model, ready to be saved in a model directory."""
 
     kind: str
-    """The key in `genray.gen.builders.BUILDERS` of the function that builds the network again."""
+    """The key in `genray.gen.builders.BUILDERS` of the function that builds the network again;
+    learned optimizers, which have no samples or codes, are not in BUILDERS.
+    """
     config: dict[str, Any]
     """JSON-serialisable values, from which the builder creates the network."""
     tensors: dict[str, Tensor]

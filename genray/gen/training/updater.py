@@ -10,6 +10,7 @@ from genray.errors import require
 from genray.gen.training.optimizers import (
     PENALISED,
     OptimizerConfig,
+    is_learned,
     make_optimizer,
     optimizer_name,
     penalised,
@@ -181,9 +182,10 @@ class Updater:
         can be resumed with changed hyperparameters. Raises ValueError when the state belongs to
         other parameters or another optimizer.
         """
-        # The oldest checkpoints do not name their optimizer.
+        # The oldest checkpoints do not name their optimizer. Of a learned optimizer, the weights
+        # are compared instead of the path, because its run may have moved.
         name = state.get("name", self._name)
-        if name != self._name:
+        if name != self._name and not (is_learned(name) and is_learned(self._name)):
             raise ValueError(
                 f"--optimizer {self._name}: the checkpoint has the state of {name}, which "
                 f"{self._name} cannot continue; resume with --optimizer {name}"

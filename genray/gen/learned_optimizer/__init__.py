@@ -1,0 +1,1 @@
+"""Learned optimizers: an LSTM that is trained by gradient descent to minimise functions."""
