@@ -357,8 +357,8 @@ def _need(config: Any, family: str, study: str, path: str) -> None:
 
 
 _SUPPORTED = {
-    "optimizers": "use --model ae, vae, gan, classifier or optimizer",
-    "regularisers": "use --model ae, vae, gan or classifier",
+    "optimizers": "use --model ae, vae, gan, pix2pix, cyclegan, classifier or optimizer",
+    "regularisers": "use --model ae, vae, gan, pix2pix, cyclegan or classifier",
     "gan_stability": "use --model gan",
     "agent": "use --model dqn",
 }

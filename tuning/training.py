@@ -24,7 +24,7 @@ from genray.rl.evaluate import Evaluation, evaluate
 from genray.rl.train import milestones, save_policy
 from tuning.settings import changed
 
-ModelFamily = Literal["ae", "vae", "gan", "classifier", "optimizer", "dqn"]
+ModelFamily = Literal["ae", "vae", "gan", "pix2pix", "cyclegan", "classifier", "optimizer", "dqn"]
 VALIDATION_EPISODES, TEST_EPISODES = 10_000, 20_000
 """Offsets from an agent's seed to the first seed of the validation episodes and of the test
 episodes.

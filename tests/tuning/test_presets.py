@@ -12,10 +12,19 @@ from tuning.spaces import LogUniform, Space, Switch
 from tuning.sweep import base_config
 
 FITTING = {
-    "optimizers": ("ae", "vae", "gan", "classifier", "optimizer"),
-    "regularisers": ("ae", "vae", "gan", "classifier"),
+    "optimizers": ("ae", "vae", "gan", "pix2pix", "cyclegan", "classifier", "optimizer"),
+    "regularisers": ("ae", "vae", "gan", "pix2pix", "cyclegan", "classifier"),
     "gan_stability": ("gan",),
-    "architecture": ("ae", "vae", "gan", "classifier", "optimizer", "dqn"),
+    "architecture": (
+        "ae",
+        "vae",
+        "gan",
+        "pix2pix",
+        "cyclegan",
+        "classifier",
+        "optimizer",
+        "dqn",
+    ),  # fmt: skip
     "agent": ("dqn",),
 }
 
@@ -36,7 +45,7 @@ def test_study_check_accepts_the_families_of_the_study(name, family):
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_named_study_refuses_other_families(name):
-    for family in {"ae", "vae", "gan", "classifier", "optimizer", "dqn"} - set(FITTING[name]):
+    for family in set(FITTING["architecture"]) - set(FITTING[name]):
         with pytest.raises(
             ConfigError,
             match=f"--model {family}: study {name} does not support this family; use --model",

@@ -20,6 +20,8 @@ FAMILIES = {
     "ae": "an autoencoder",
     "vae": "a variational autoencoder",
     "gan": "a GAN",
+    "pix2pix": "a pix2pix",
+    "cyclegan": "a CycleGAN",
     "classifier": "a classifier",
     "optimizer": "a learned optimizer",
     "dqn": "a DQN agent",
