@@ -24,7 +24,7 @@ FITTING = {
         "classifier",
         "optimizer",
         "dqn",
-    ),  # fmt: skip
+    ),
     "agent": ("dqn",),
 }
 
