@@ -27,13 +27,14 @@ from genray.bounds import bounded, check_bounds
 from genray.config import to_dict
 from genray.errors import ConfigError, GenrayError, RunFault, require
 from genray.machine import check_surroundings, ensure_ray_token, ray_temporary_directory
+from genray.ray_processes import few_processes
 from genray.runs.stop import stop_signals, stop_signals_blocked
 from serve.cleanup import Cleanup
 from serve.environment import export_import_path, prepare_environment
 from serve.forwarded import is_prefix
 from serve.origin import is_loopback
 from serve.ports import LOOPBACK, free_port, is_free, reserved_address, reserved_ports
-from serve.private_ray import ServeStart, few_processes, frequent_polls
+from serve.private_ray import ServeStart, frequent_polls
 from serve.settings import Settings, check_folder
 
 

@@ -29,7 +29,10 @@ MAY_IMPORT = {
     "main": {"cli"},
 }
 MAY_IMPORT_RAY = {"distributed", "rllib", "tuning", "serve", "cli"}
-RAY_FILES = {"genray.doctor.libraries"}  # a base file that asks Ray for its version
+RAY_FILES = {
+    "genray.doctor.libraries",  # a base file that asks Ray for its version
+    "genray.ray_processes",  # for `distributed` and `serve`, which do not know each other
+}
 OURS = ("genray", "tuning", "serve")
 
 

@@ -17,6 +17,7 @@ from ray.job_config import JobConfig
 from genray.config import whole_number
 from genray.errors import ResourceError
 from genray.machine import check_surroundings, ensure_ray_token
+from genray.ray_processes import few_processes
 from genray.rl.config import DQNConfig
 from genray.rl.env import OWN_MODULES
 from genray.runs.stop import stop_signals_blocked
@@ -48,7 +49,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         # "local" starts a private Ray even if a cluster runs on this machine. Ray counts the CPUs
         # itself, and respects the limit of a container. Two rounds of batches and two chunks per
         # collector use a tenth of the object store of 1 GB.
-        with stop_signals_blocked():
+        with stop_signals_blocked(), few_processes():
             ray.init(
                 address="local",
                 object_store_memory=10**9,

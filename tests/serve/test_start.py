@@ -9,8 +9,9 @@ import pytest
 
 from genray.errors import RunFault
 from genray.gen import builders
+from genray.ray_processes import few_processes
 from serve import launch
-from serve.private_ray import few_processes, frequent_polls
+from serve.private_ray import frequent_polls
 
 ROOT = Path(__file__).parents[2]
 
