@@ -8,6 +8,7 @@ whole games from no-op starts (ε 0.001, no sticky actions). Holding one directi
 """
 
 import argparse
+import math
 import statistics
 import time
 from dataclasses import replace
@@ -21,15 +22,20 @@ from tests.bench.common import describe_machine, last_json_line, print_table, ru
 ENDLESS = 10**9
 
 
-def train_and_score(preset: str, seconds: float, seed: int, episodes: int) -> dict[str, Any]:
-    """Train genray for `seconds` of wall time, from the first agent step on; then evaluate."""
+def train_and_score(
+    preset: str, seconds: float, seed: int, episodes: int, steps: int = ENDLESS
+) -> dict[str, Any]:
+    """Train genray for `seconds` of wall time, from the first agent step on, or for `steps` agent
+    steps, whichever ends first; then evaluate.
+    """
     config = presets.PRESETS[preset]()
     config = replace(config, run=replace(config.run, seed=seed, device="cpu"))
     with ray_session():
         engine = Coordinator(config)
-        start = time.monotonic()
-        while (left := start + seconds - time.monotonic()) > 0:
-            progress = engine.advance(ENDLESS, min(left, 1.0))
+        start, done = time.monotonic(), False
+        while not done and (left := start + seconds - time.monotonic()) > 0:
+            progress = engine.advance(steps, min(left, 1.0))
+            done = progress.steps >= steps
         network = engine.network()
         engine.close()
     result = evaluate(network, config.env, episodes=episodes, epsilon=0.001, seed=10_000 + seed)
@@ -49,6 +55,9 @@ def main() -> None:
         "--preset", choices=("road_runner", "road_runner_quick"), default="road_runner"
     )
     parser.add_argument("--seconds", type=float, default=300.0, help="training time of each run")
+    parser.add_argument(
+        "--steps", type=int, help="agent steps of each run of genray, instead of --seconds"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--rival-seeds", type=int, help="runs of Stable-Baselines3; as many as --seeds unless given"
@@ -70,7 +79,15 @@ def main() -> None:
     ours: list[dict[str, Any]] = []
     rival: dict[int, list[dict[str, Any]]] = {threads: [] for threads in arguments.rival_threads}
     for seed in range(seeds):
-        ours.append(train_and_score(arguments.preset, seconds, seed, arguments.episodes))
+        ours.append(
+            train_and_score(
+                arguments.preset,
+                math.inf if arguments.steps else seconds,
+                seed,
+                arguments.episodes,
+                arguments.steps or ENDLESS,
+            )
+        )
         rows.append(row(f"genray through Ray, {arguments.preset}", seed, "–", ours[-1]))
         # Which number of threads suits SB3 better is settled with the first seed.
         best = max(rival, key=lambda threads: rival[threads][0]["score"] if rival[threads] else 0.0)
@@ -86,8 +103,9 @@ def main() -> None:
             rival[threads].append(run_measured(argv, threads=threads, timeout_s=seconds + 600))
             rows.append(row("Stable-Baselines3", seed, threads, rival[threads][-1]))
     held, constant = best_constant_action(presets.PRESETS[arguments.preset]().env, episodes=10)
+    trained = f"{arguments.steps:,} steps" if arguments.steps else f"{seconds:.0f} s"
     print_table(
-        f"Road Runner, {seconds:.0f} s of training, mean of {arguments.episodes} games; best "
+        f"Road Runner, {trained} of training, mean of {arguments.episodes} games; best "
         f"constant action: {held} "
         f"{constant:,.0f}; {machine}",
         ("system", "seed", "threads", "agent steps", "updates", "score"),
