@@ -1,8 +1,9 @@
 """How the tests share two processes: `pytest -n 2 --dist loadgroup`, as the Makefile starts it.
 
-A file's tests stay in one process, so that its fixtures are made once. All tests that start Ray
-form one group and all that start a cluster form another: each group runs in one process, so at
-most one Ray and one cluster run at a time. The long groups and files start first.
+A file's tests stay in one process, so that its fixtures are made once. The files that start Ray
+form three groups: sweeps, the service, and all others. The files that start a cluster form a
+fourth. Each group runs in one process, so its files can share a Ray or the models of the service.
+The long groups and files start first.
 """
 
 import os
@@ -35,15 +36,15 @@ def group_of(file: str) -> str:
     """The group of a test file, by its path from the repository's root: "" for a file of its own.
 
     The markers of single tests are not known where xdist hands the tests out, so a file that has
-    any test marked `ray` belongs to that group as a whole.
+    any test marked `ray` belongs to a group as a whole.
     """
     path = TESTS.parent / file
-    if TESTS / "cluster" in path.parents:
-        return "cluster"
-    text = path.read_text(encoding="utf-8")
-    if "pytest.mark.ray" in text or 'xdist_group("ray")' in text:
-        return "ray"
-    return "serve" if TESTS / "serve" in path.parents else ""
+    for name in ("cluster", "serve"):
+        if TESTS / name in path.parents:
+            return name
+    if "pytest.mark.ray" not in path.read_text(encoding="utf-8"):
+        return ""
+    return "sweeps on ray" if TESTS / "tuning" in path.parents else "ray"
 
 
 @pytest.hookimpl(optionalhook=True)
