@@ -1,7 +1,6 @@
 """Tests ApexDQN on a private Ray of two CPUs, which the whole file shares."""
 
 import json
-import os
 import time
 from collections import deque
 from pathlib import Path
@@ -24,7 +23,7 @@ from genray.rl.engine import Progress
 from genray.rllib import ApexDQN, ApexDQNConfig
 from genray.runs import files
 from tests.helpers.kills import kill_at_every_instant
-from tests.helpers.rllib import SMALL, small
+from tests.helpers.rllib import small
 
 
 @pytest.mark.parametrize(
@@ -40,20 +39,6 @@ from tests.helpers.rllib import SMALL, small
 )
 def test_even_share_fits_all_actors(places: list[float], share: float):
     assert even_share(DQNConfig(), places) == pytest.approx(share)
-
-
-@pytest.fixture(scope="module")
-def two_cpus(tmp_path_factory):
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=300 * 2**20,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
 
 
 def without_ray() -> ApexDQN:
@@ -235,27 +220,6 @@ def test_default_resource_request_fits_two_cpus(two_cpus):
         {"env": "pong", "num_env_runners": 1, "num_cpus_per_learner": 1}
     )
     assert halves.bundles == [{"CPU": 1.0}, {"CPU": 1.0}]
-
-
-@pytest.mark.ray
-def test_apex_dqn_runs_in_tune(two_cpus, tmp_path: Path):
-    config = {**SMALL, "env": "genray.rl.catch:Catch", "lr": tune.loguniform(1e-4, 1e-3)}
-    ran = tune.run(
-        ApexDQN,
-        config=config | {"min_sample_timesteps_per_iteration": 150},
-        stop={"training_iteration": 2},
-        storage_path=str(tmp_path),
-        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
-        verbose=0,
-    )
-    [trial] = ran.trials
-    assert trial.status == "TERMINATED"
-    assert trial.last_result["training_iteration"] == 2
-    assert trial.last_result["num_env_steps_sampled_lifetime"] >= 300
-    assert trial.placement_group_factory.required_resources["CPU"] == pytest.approx(1.98)
-    engine = Path(trial.checkpoint.path) / "engine"
-    assert json.loads((engine / "state.json").read_text())["shards"][0]["counts"]["size"] > 200
-    assert (engine / "replay-0").is_dir()
 
 
 @pytest.mark.ray
