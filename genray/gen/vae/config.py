@@ -71,3 +71,8 @@ class VAEConfig:
         for part in (self.data, self.fit, self.optimizer, self.model):
             part.validate()
         check_bounds(self)
+        # Before texts are read, which takes seconds.
+        require(
+            not self.data.is_text,
+            f"--data {self.data.data}: a VAE needs images; choose e.g. --data digits",
+        )
