@@ -38,7 +38,7 @@ def killed(sweep: Path, *words: str, when: Callable[[], bool]) -> dict[str, Tria
             assert time.monotonic() < deadline and driver.poll() is None, (
                 "the sweep ended, or hangs"
             )
-            time.sleep(0.02)
+            time.sleep(0.1)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()

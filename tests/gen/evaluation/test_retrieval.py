@@ -143,31 +143,6 @@ def test_baselines_of_digits_equal_the_published_figures():
     assert found["chance"]["precision_at_10"] == pytest.approx(0.1, abs=0.005)
 
 
-@pytest.mark.learn
-def test_baselines_of_docstrings_are_near_the_published_figures():
-    """P@10 is .604, for LSA-128 .608, for 32 bits .428, and .059 by chance.
-
-    Docstrings differ a little between versions of Python.
-    """
-    data = load_data(DataConfig(data="docs"))
-    assert len(data.classes) == 30 and data.shape == (2000,)
-    assert 3000 < len(data.train) + len(data.validation) + len(data.test) < 4500
-    rows = retrieval.database(data)
-    assert rows.label is not None and data.test.label is not None
-    arrays = (
-        rows.all().numpy(),
-        rows.label.numpy(),
-        data.test.all().numpy(),
-        data.test.label.numpy(),
-    )
-    found = retrieval.baselines(*arrays, numbers=128, text=True)
-    assert found["tf-idf"]["precision_at_10"] == pytest.approx(0.604, abs=0.02)
-    assert found["lsa-128"]["precision_at_10"] == pytest.approx(0.608, abs=0.025)
-    assert found["chance"]["precision_at_10"] == pytest.approx(0.059, abs=0.005)
-    bits = retrieval.baselines(*arrays, numbers=32, text=True)["lsa-32-bits"]
-    assert bits["precision_at_10"] == pytest.approx(0.428, abs=0.02)
-
-
 def test_bit_thresholds_give_as_many_ones_as_zeros():
     codes = RNG.exponential(size=(1001, 6))
     bits = retrieval.binarize(codes, retrieval.bit_thresholds(codes))
