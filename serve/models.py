@@ -58,6 +58,10 @@ class Function:
     """
 
 
+NOT_SERVED = ("world",)
+"""Kinds of models that the service does not load."""
+
+
 @dataclass(frozen=True)
 class Predictor:
     """A loaded model and its functions."""
@@ -119,7 +123,8 @@ def load_predictor(folder: Path, name: str) -> Predictor:
     damaged or of an unknown kind.
     """
     version = version_of(folder)
-    model, config = modelstore.load_model(folder, {**BUILDERS, "dqn": build_network})
+    builders = {kind: BUILDERS[kind] for kind in BUILDERS if kind not in NOT_SERVED}
+    model, config = modelstore.load_model(folder, {**builders, "dqn": build_network})
     card = (
         (folder / "README.md").read_text(encoding="utf-8", errors="replace")
         if (folder / "README.md").exists()
