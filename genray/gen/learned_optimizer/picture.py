@@ -48,7 +48,7 @@ def draw_comparisons(
         means = np.concatenate([each.mean(1) for each in comparison.curves.values()])
         first = max(each[0].mean() for each in comparison.curves.values())
         axis.set_ylim(max(means.min() / 3, 1e-6), min(3 * first, MOST))
-        axis.legend(frameon=False, fontsize=7.5, labelcolor=FAINT)
+        axis.legend(frameon=False, fontsize=7.5, labelcolor=FAINT, loc="upper right")
         style_axes(axis, grid=True)
     axes[0].set_ylabel("value of the function")
     if title:
