@@ -48,7 +48,16 @@ def draw_comparisons(
         means = np.concatenate([each.mean(1) for each in comparison.curves.values()])
         first = max(each[0].mean() for each in comparison.curves.values())
         axis.set_ylim(max(means.min() / 3, 1e-6), min(3 * first, MOST))
-        axis.legend(frameon=False, fontsize=7.5, labelcolor=FAINT, loc="upper right")
+        # The legend is in the upper right corner, or in the lower left one if curves need that.
+        bottom, top = axis.get_ylim()
+        late = max(each[len(each) // 2 :].mean(1).max() for each in comparison.curves.values())
+        free = late < bottom * (top / bottom) ** 0.65
+        axis.legend(
+            frameon=False,
+            fontsize=7.5,
+            labelcolor=FAINT,
+            loc="upper right" if free else "lower left",
+        )
         style_axes(axis, grid=True)
     axes[0].set_ylabel("value of the function")
     if title:
