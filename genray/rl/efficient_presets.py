@@ -188,8 +188,9 @@ def bbf_lite() -> DQNConfig:
     agent step: 20,000 − 300 = 19,700 updates. Replay: 20,000 x 7,082 bytes = 142 MB. Departures for
     the sake of time: the DER encoder instead of IMPALA x 4, a hidden layer of 512 instead of 2,048,
     one update per step instead of two, no self-prediction, and no resets. Further departures: the
-    median frame is subtracted, rewards are √(r/100) instead of clipped ones, γ ends at 0.995, ε
-    falls to 0.01 within 1,000 steps and random actions are held, and the learning rate falls.
+    median frame is subtracted, rewards are √(r/100) instead of clipped ones, γ ends at 0.995, ε is
+    1 for 700 steps and falls to 0.01 within 700 more, random actions are held, and the learning
+    rate falls.
     """
     return DQNConfig(
         env=EnvConfig(game="road_runner", max_episode_frames=18_000, life_loss="terminal"),
@@ -224,10 +225,11 @@ def bbf_lite() -> DQNConfig:
         explore=ExploreConfig(
             exploration="shared",
             epsilon=0.01,
-            random_steps=300,
+            random_steps=700,
             anneal_steps=700,
-            persistence=1.5,
+            persistence=1.25,
             max_held_steps=60,
+            max_held_steps_end=10,
         ),
         collect=CollectConfig(
             collectors=1,
