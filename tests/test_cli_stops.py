@@ -39,9 +39,11 @@ def start_training(run: Path, *form: str) -> subprocess.Popen:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    metrics, stop = run / "metrics.jsonl", time.monotonic() + 90
+    metrics, stop = run / "metrics.jsonl", time.monotonic() + 150
     while not (metrics.exists() and '"updates": 1' in metrics.read_text()):
-        assert time.monotonic() < stop and process.poll() is None, process.communicate()
+        if time.monotonic() > stop or process.poll() is not None:
+            process.kill()  # a process that goes on would never end its output
+            raise AssertionError(process.communicate())
         time.sleep(0.2)
     return process
 

@@ -15,7 +15,7 @@ from genray import cli
 from tests.helpers.tuning import check_clones, clones_of
 from tuning.trials import TrialRow, read_trials
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here"), pytest.mark.timeout(600)]
 
 SMALL = ("model.widths=16", "model.latent=2", "fit.batch_size=64")
 SMALL_GAN = (
@@ -33,7 +33,7 @@ def killed(sweep: Path, *words: str, when: Callable[[], bool]) -> dict[str, Tria
     command = [sys.executable, "-m", "genray", "sweep", *words, "--no-report", "--out", str(sweep)]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 300
         while not when():
             assert time.monotonic() < deadline and driver.poll() is None, (
                 "the sweep ended, or hangs"
