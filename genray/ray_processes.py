@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+from genray.errors import ResourceError
+
+START_TRIES = 2
+"""Ray gives up a start after 30 seconds, which a busy machine may need."""
+
 
 @contextlib.contextmanager
 def few_processes(dashboard: bool = False) -> Iterator[None]:
@@ -39,3 +44,25 @@ def few_processes(dashboard: bool = False) -> Iterator[None]:
                 mock.patch.object(services, "start_api_server", lambda *_, **__: (None, None))
             )
         yield
+
+
+def start_private_ray(**options: Any) -> None:
+    """Start a private Ray with these options of `ray.init`, quietly.
+
+    Raises ResourceError when Ray is not ready in time, START_TRIES times.
+    """
+    import ray
+
+    for left in reversed(range(START_TRIES)):
+        try:
+            ray.init(address="local", log_to_driver=False, logging_level="ERROR", **options)
+            return
+        except Exception as error:
+            if "timed out during startup" not in str(error):  # Ray raises a plain Exception
+                raise
+            ray.shutdown()
+            if not left:
+                raise ResourceError(
+                    f"Ray did not start within 30 s, {START_TRIES} times: this machine is too busy "
+                    "or short of memory; end other programs, or try again later"
+                ) from error

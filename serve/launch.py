@@ -27,7 +27,7 @@ from genray.bounds import bounded, check_bounds
 from genray.config import to_dict
 from genray.errors import ConfigError, GenrayError, RunFault, require
 from genray.machine import check_surroundings, ensure_ray_token, ray_temporary_directory
-from genray.ray_processes import few_processes
+from genray.ray_processes import few_processes, start_private_ray
 from genray.runs.stop import stop_signals, stop_signals_blocked
 from serve.cleanup import Cleanup
 from serve.environment import export_import_path, prepare_environment
@@ -181,14 +181,11 @@ def running(settings: Settings, launch: ServeLaunch) -> Iterator[Running]:
                 contextlib.chdir(folder / "empty"),
                 few_processes(dashboard=launch.dashboard_port > 0),
             ):
-                ray.init(
-                    address="local",
+                start_private_ray(
                     num_cpus=launch.replicas + 1,
                     object_store_memory=200 * 2**20,
-                    log_to_driver=False,
                     include_dashboard=launch.dashboard_port > 0,
                     dashboard_port=launch.dashboard_port or None,
-                    logging_level="ERROR",
                     _metrics_export_port=ports.metrics,
                     _system_config={"preload_python_modules": ["serve.preload"]},
                 )

@@ -17,7 +17,7 @@ from ray.job_config import JobConfig
 from genray.config import whole_number
 from genray.errors import ResourceError
 from genray.machine import check_surroundings, ensure_ray_token
-from genray.ray_processes import few_processes
+from genray.ray_processes import few_processes, start_private_ray
 from genray.rl.config import DQNConfig
 from genray.rl.env import OWN_MODULES
 from genray.runs.stop import stop_signals_blocked
@@ -50,12 +50,9 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         # itself, and respects the limit of a container. Two rounds of batches and two chunks per
         # collector use a tenth of the object store of 1 GB.
         with stop_signals_blocked(), few_processes():
-            ray.init(
-                address="local",
+            start_private_ray(
                 object_store_memory=10**9,
                 include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
                 job_config=_job_config(),
             )
         _end_without_asking()

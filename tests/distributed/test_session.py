@@ -13,6 +13,7 @@ import ray
 from genray import cli
 from genray.distributed.session import _job_config, gpus_each, ray_session
 from genray.errors import ResourceError
+from genray.ray_processes import start_private_ray
 from genray.rl import DQNConfig
 from genray.rl.env import OWN_MODULES
 from tests.helpers.distributed import tiny
@@ -119,3 +120,27 @@ def test_learner_actor_refuses_a_gpu_that_pytorch_cannot_use(tmp_path, capsys, m
         and "use --device cpu" in err
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_private_ray_that_is_late_is_started_again_and_then_refused(monkeypatch):
+    """Ray itself cannot be made late on purpose, so its failure is raised in its place."""
+    starts: list[str] = []
+
+    def late(**options: object) -> None:
+        starts.append(str(options["address"]))
+        if len(starts) != 2:
+            raise Exception("The current node timed out during startup. This could happen …")
+
+    monkeypatch.setattr(ray, "init", late)
+    start_private_ray()
+    assert starts == ["local", "local"]
+    with pytest.raises(ResourceError, match="did not start within 30 s, 2 times"):
+        start_private_ray()
+    assert len(starts) == 4
+
+    def wrong(**options: object) -> None:
+        raise ValueError("another fault")
+
+    monkeypatch.setattr(ray, "init", wrong)
+    with pytest.raises(ValueError, match="another fault"):
+        start_private_ray()
