@@ -32,6 +32,11 @@ class WorldSizes(NamedTuple):
         """Where the parts of a row are."""
         return Layout(self.tracks, self.births, self.groups)
 
+    @property
+    def decisions(self) -> int:
+        """Largest number of decisions of a step."""
+        return self.tracks + self.births + 2
+
 
 class Inputs(NamedTuple):
     """A batch of rows, cut to its longest lists; int64 and bool."""

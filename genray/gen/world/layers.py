@@ -34,7 +34,7 @@ class Offsets(nn.Module):
         self.nowhere = nn.Parameter(torch.randn(size) * 0.02)
         self.mix = nn.Linear(size, size)
 
-    def _table(self, axis: int) -> Tensor:
+    def table(self, axis: int) -> Tensor:
         """Return the description of each offset −most..most, and of none, [2 · most + 2, R]."""
         most = self._most[axis]
         offset = torch.arange(-most, most + 1, device=self.nowhere.device)
@@ -47,9 +47,7 @@ class Offsets(nn.Module):
         offset_BST2 = to_BT2[:, None] - from_BS2[:, :, None]
         nowhere_BST = (from_BS2[:, :, None, 0] < 0) | (to_BT2[:, None, :, 0] < 0)
         y, x = (
-            self._table(axis)[
-                (offset_BST2[..., axis] + most).masked_fill(nowhere_BST, 2 * most + 1)
-            ]
+            self.table(axis)[(offset_BST2[..., axis] + most).masked_fill(nowhere_BST, 2 * most + 1)]
             for axis, most in enumerate(self._most)
         )
         mixed: Tensor = self.mix(F.gelu(y + x))

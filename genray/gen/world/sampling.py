@@ -1,8 +1,10 @@
-"""Draws the next screen of a game from a world model, one decision at a time.
+"""Draws the next screen of a game from a world model, one decision at a time, for many dreams at
+once. `quick_sampling` draws few dreams faster.
 
 Shapes: E lanes, M tracks, K births, V looks, T known decisions, D width of the network.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +47,13 @@ class Drawn(NamedTuple):
     """−ln p of the step."""
 
 
+def classes_of(model: WorldModel) -> list[int]:
+    """Return the number of the class of each look: its group and its size."""
+    shapes = [model.language.vocabulary.shapes[shape] for shape, _ in model.looks.pairs]
+    names = sorted({class_of(shape) for shape in shapes})
+    return [names.index(class_of(shape)) for shape in shapes]
+
+
 class Drawer:
     """Draws steps from a model whose weights no longer change.
 
@@ -54,13 +63,14 @@ class Drawer:
     """
 
     def __init__(self, model: WorldModel, sampling: Sampling):
+        # Decisions depend on each other, so they are taken on the CPU also while a GPU trains.
+        if model.rewards.device.type != "cpu":
+            model = copy.deepcopy(model).cpu()
         self._model, self._sampling = model, sampling
         network = model.network
         self._tables = network.tables()
         shapes = [model.language.vocabulary.shapes[shape] for shape, _ in model.looks.pairs]
-        names = sorted({class_of(shape) for shape in shapes})
-        self._class_V = torch.tensor([names.index(class_of(shape)) for shape in shapes])
-        self._classes = len(names)
+        self._class_V = torch.tensor(classes_of(model))
         self._least_2V = torch.tensor(
             [[model.sizes.height - s.height for s in shapes],
              [model.sizes.width - s.width for s in shapes]]
@@ -71,8 +81,8 @@ class Drawer:
     def draw(self, states: Sequence[State], chance_ES4: Tensor | None) -> list[Drawn]:
         """Draw the next step of each lane; the states, which know their action, do not change.
 
-        `chance_ES4`: numbers of U[0, 1), float32 [E, S, CHANCES] with S ≥ `decisions`; None for
-        greedy decisions.
+        `chance_ES4`: numbers of U[0, 1), float32 [E, S, CHANCES] with S ≥ the model's
+        `decisions`; None for greedy decisions.
         """
         model, network, tables = self._model, self._model.network, self._tables
         sizes, layout = model.sizes, model.sizes.layout
@@ -87,16 +97,17 @@ class Drawer:
         known = _Known(self._model, lanes, total)
         known.put(0, seen.whole_BD, torch.full((lanes, 2), NOWHERE), torch.ones(lanes).bool())
         nats_E = torch.zeros(lanes, dtype=torch.float64)
-        decision = 0
+        # Each lane uses its own random numbers, however many decisions the others take.
+        every_E, decision_E = torch.arange(lanes), torch.zeros(lanes, dtype=torch.int64)
 
         def choose(logits: Tensor, active_E: Tensor, field: int, rare: bool = False) -> Tensor:
-            chance_E = None if chance_ES4 is None else chance_ES4[:, decision, field]
+            chance_E = None if chance_ES4 is None else chance_ES4[every_E, decision_E, field]
             value_E, surprise_E = _pick(logits, chance_E, self._sampling, rare)
             nats_E.add_(surprise_E.double().masked_fill(~active_E, 0.0))
             return value_E
 
         # Tracks.
-        count_EC = torch.zeros(lanes, self._classes, dtype=torch.int64)
+        count_EC = torch.zeros(lanes, int(self._class_V.max()) + 1, dtype=torch.int64)
         sprites: list[list[Sprite | None]] = [[] for _ in states]
         table_Q2 = torch.nn.functional.pad(network.move_table, (0, 0, 0, 1))
         for number in range(most):
@@ -115,13 +126,13 @@ class Drawer:
                 seen.tracks_BMD[:, number], move_E, look_E, place_E2, tables
             )
             known.put(1 + number, entry, place_E2, active_E)
-            count_EC[torch.arange(lanes), self._class_V[look_E]] += stays_E
+            count_EC[every_E, self._class_V[look_E]] += stays_E
             for lane, (active, look, (y, x)) in enumerate(
                 zip(active_E.tolist(), look_E.tolist(), place_E2.tolist())
             ):
                 if active:
                     sprites[lane].append(None if y == NOWHERE else Sprite(look, y, x))
-            decision += 1
+            decision_E += active_E
         # Births, until no lane has one.
         births: list[list[Sprite]] = [[] for _ in states]
         active_E = torch.ones(lanes).bool()
@@ -138,9 +149,9 @@ class Drawer:
                 free_EG[:, : network.no_more] = 0
             logits = network.group_logits(state_ED).masked_fill(free_EG == 0, -math.inf)
             group_E = choose(logits, active_E, 0, rare=True)
+            decision_E += active_E & (group_E == network.no_more)
             active_E = active_E & (group_E != network.no_more)
             if not active_E.any():
-                decision += 1
                 break
             group_E = group_E.clamp_max(sizes.groups - 1)
             context = state_ED + network.group_in(group_E)
@@ -155,13 +166,13 @@ class Drawer:
             place_E2 = torch.minimum(places(y_E, x_E), self._least_2V[:, look_E].T)
             entry = network.known_birth(look_E, place_E2, tables)
             known.put(1 + most + number, entry, place_E2, active_E)
-            count_EC[torch.arange(lanes), self._class_V[look_E]] += active_E
+            count_EC[every_E, self._class_V[look_E]] += active_E
             for lane, (active, look, (y, x)) in enumerate(
                 zip(active_E.tolist(), look_E.tolist(), place_E2.tolist())
             ):
                 if active:
                     births[lane].append(Sprite(look, y, x))
-            decision += 1
+            decision_E += active_E
         # Events: each is corrected for the repeated training steps, unless another one happened.
         state_ED = known.ask(seen.whole_BD + network.events_asked, nowhere_E2, total)
         always_E, happened_E = torch.ones(lanes).bool(), torch.zeros(lanes).bool()
@@ -180,11 +191,6 @@ class Drawer:
                 sprites, births, reward_E.tolist(), life_E.tolist(), value_E.tolist(), nats_E
             )
         ]
-
-    @property
-    def decisions(self) -> int:
-        """Largest number of decisions of a step."""
-        return self._model.sizes.tracks + self._model.sizes.births + 2
 
 
 class _Known:

@@ -168,15 +168,21 @@ def fill_inputs(row: np.ndarray, state: State, layout: Layout, num_actions: int)
     at += ACTIONS
     row[at : at + layout.clocks] = state.clocks
     part = row[layout.first_track : layout.first_birth].reshape(-1, TRACK)
-    for line, track in zip(part, tracks):
-        line[:MOVES] = (
-            track.look, track.previous, track.y, track.x, track.age, track.unseen
-        )  # fmt: skip
-        for number, move in enumerate(track.moves):
-            if move is not None:
-                for axis, most in enumerate(LONGEST_MOVE):
-                    size = min(max(move[axis], -most), most)
-                    line[MOVES + 2 * number + axis] = size + most + 1
+    if tracks:
+        part[: len(tracks), :TO_MOVE] = [past(track) for track in tracks]
+
+
+def past(track: Track) -> list[int]:
+    """Return what the network reads of a track: the columns before TO_MOVE."""
+    numbers = [track.look, track.previous, track.y, track.x, track.age, track.unseen]
+    most_y, most_x = LONGEST_MOVE
+    for move in track.moves:
+        if move is None:
+            numbers += [0, 0]
+        else:
+            numbers.append(min(max(move[0], -most_y), most_y) + most_y + 1)
+            numbers.append(min(max(move[1], -most_x), most_x) + most_x + 1)
+    return numbers
 
 
 def fill_targets(

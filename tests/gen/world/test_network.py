@@ -18,6 +18,7 @@ from genray.gen.world.episodes import (
     rows_of,
 )
 from genray.gen.world.model import WorldModel
+from genray.gen.world.quick_sampling import QuickDrawer
 from genray.gen.world.sampling import CHANCES, Drawer, Sampling
 from genray.gen.world.state import MoveTable
 from genray.gen.world.task import corrupted
@@ -43,6 +44,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory):
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
         model.network.group_out.bias[-1] += 3  # fewer new sprites
+        model.network.move_out.bias[-1] += 3  # more sprites that end
     model.most_alike.fill_(99)
     return model, steps
 
@@ -73,17 +75,24 @@ def test_probabilities_of_moves_births_and_ends_sum_to_1(toy):
         assert torch.allclose(logits.softmax(1).sum(1), torch.ones(2))
 
 
+def chances(model: WorldModel, lanes: int) -> np.ndarray:
+    shape = (lanes, model.sizes.decisions, CHANCES)
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
 @pytest.mark.parametrize("greedy", [True, False])
-def test_a_drawn_step_has_the_likelihood_of_training(toy, greedy: bool):
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_drawn_step_has_the_likelihood_of_training(toy, quick: bool, greedy: bool):
     """Drawing decides one thing after another; training computes all decisions at once."""
     model, steps = toy
     chosen = steps[:150]
-    drawer = Drawer(model, Sampling(top_p=1.0, floor=0.0, greedy=greedy))
+    sampling = Sampling(top_p=1.0, floor=0.0, greedy=greedy)
+    drawer = (QuickDrawer if quick else Drawer)(model, sampling)
     drawer._repeat = 0.0  # otherwise drawn events are corrected for repeated steps
-    chance = torch.from_numpy(
-        np.random.default_rng(0).random((len(chosen), drawer.decisions, CHANCES), np.float32)
+    chance = chances(model, len(chosen))
+    drawn = drawer.draw(
+        [step.state for step in chosen], chance if quick else torch.from_numpy(chance)
     )
-    drawn = drawer.draw([step.state for step in chosen], chance)
     assert greedy or any(each.outcome.births for each in drawn)
     made = [type(step)(step.state, each.outcome, each.events) for step, each in zip(chosen, drawn)]
     # A sprite that would reach over the border is moved inside: its row has another place.
@@ -104,6 +113,33 @@ def test_a_drawn_step_has_the_likelihood_of_training(toy, greedy: bool):
     nats = -model.network.log_likelihoods(rows).sum(1)
     expected = torch.tensor([each.nats for each in drawn])
     assert torch.allclose(nats[exact].double(), expected[exact].double(), atol=1e-3)
+
+
+@pytest.mark.parametrize(("alike", "floor", "least"), [(99, 0.0, 20), (1, 0.0, 5), (99, 0.03, 0)])
+def test_quick_drawing_takes_the_decisions_of_slow_drawing(
+    toy, alike: int, floor: float, least: int
+):
+    """Slow drawing computes all lanes together, quick drawing each one alone.
+
+    `alike`: a screen has at most so many sprites of a class, so that new ones are forbidden;
+    `least`: number of new sprites that must occur.
+    """
+    model, steps = toy
+    states, chance = [step.state for step in steps[:200]], chances(model, 200)
+    sampling = Sampling(floor=floor)
+    before = model.most_alike.clone()
+    model.most_alike.fill_(alike)
+    slow = Drawer(model, sampling).draw(states, torch.from_numpy(chance))
+    quick = QuickDrawer(model, sampling).draw(states, chance)
+    model.most_alike.copy_(before)
+    same = [one[:2] == other[:2] for one, other in zip(slow, quick)]
+    assert sum(same) >= 198  # rounding may decide differently
+    births = sum(len(each.outcome.births) for each in quick)
+    assert births >= least
+    kept = [each is not None for drawn in quick for each in drawn.outcome.sprites]
+    assert 0.1 < np.mean(kept) < 0.95  # some sprites end
+    nats = np.array([(one.nats, other.nats) for one, other in zip(slow, quick)])
+    assert np.allclose(*nats[same].T, atol=1e-3)
 
 
 def test_the_likelihood_of_a_row_does_not_depend_on_the_batch(toy):

@@ -15,7 +15,7 @@ from genray.gen.training.config import FitConfig
 from genray.gen.training.fit import Fit
 from genray.gen.training.run import save_export
 from genray.gen.world.config import WorldConfig, WorldModelConfig, world
-from genray.gen.world.dream import Dream
+from genray.gen.world.dream import FEW, Dream
 from genray.gen.world.model import WorldModel
 from genray.gen.world.task import WorldTask
 from genray.runs.modelstore import load_model
@@ -88,6 +88,19 @@ def test_the_same_seed_and_actions_give_the_same_dream(fit: Fit):
     assert play(model, 1) == play(model, 1)
     assert play(model, 1) != play(model, 2) or play(model, 1) != play(model, 3)
     assert play(model, 1) != play(model, 1, action=0)
+
+
+def test_a_dream_does_not_depend_on_the_dreams_beside_it(fit: Fit):
+    """Few dreams are drawn one by one, more than FEW together."""
+    model = model_of(fit)
+    shown = []
+    for lanes in (1, FEW + 1):
+        dream = Dream(model)
+        dream.begin([model.start(0)] * lanes, 3)
+        for _ in range(10):
+            dream.step([2] * lanes)
+        shown.append(dream.screen())
+    assert np.array_equal(*shown)
 
 
 def test_a_dream_follows_the_action(fit: Fit):
