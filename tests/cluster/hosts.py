@@ -168,6 +168,8 @@ class Host:
             "-i",
             "--wd=/root",
             "env",
+            # what this process told its own Ray does not hold on another host
+            *(f"--unset={name}" for name in os.environ if name.startswith("RAY_")),
         ]
         return [*enter, *(f"{name}={value}" for name, value in values.items()), *words]
 
