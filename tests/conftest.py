@@ -7,6 +7,7 @@ The long groups and files start first.
 """
 
 import os
+import sys
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -58,7 +59,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroupOr
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
-        sharing = {item.path for item in items if _shares_ray(item)}
+        sharing = {item.path for item in items if _shared_ray(item)}
         items.sort(key=lambda item: (_rank(item), item.path not in sharing))
 
 
@@ -70,6 +71,7 @@ def _rank(item: pytest.Item) -> int:
 # -- one Ray for consecutive files --------------------------------------------------------------
 
 _RAY = ExitStack()
+_KIND: set[str] = set()  # the fixture that started the Ray, if one runs
 _FAILED: set[str] = set()  # tests since this Ray began: what they left on it may hold its CPUs
 
 
@@ -84,6 +86,29 @@ def ray_here() -> None:
 
     if not ray.is_initialized():
         _RAY.enter_context(ray_session())
+        _KIND.add("ray_here")
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> None:
+    """A private Ray of two CPUs on any machine, which stays as `ray_here` does."""
+    import ray
+
+    from genray.ray_processes import few_processes
+
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        with few_processes():
+            ray.init(
+                address="local",  # another process of the tests may run a Ray, too
+                num_cpus=2,
+                include_dashboard=False,
+                object_store_memory=300 * 2**20,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        _RAY.callback(ray.shutdown)
+        _KIND.add("two_cpus")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -94,12 +119,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 @pytest.hookimpl(trylast=True)  # after the fixtures of the test's file
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     if nextitem is not None and (
-        nextitem.path == item.path or (_shares_ray(nextitem) and not _FAILED)
+        nextitem.path == item.path or (_shared_ray(nextitem) in _KIND and not _FAILED)
     ):
         return
     _RAY.close()
+    _KIND.clear()
     _FAILED.clear()
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        sys.modules["ray"].shutdown()
+        pytest.fail(f"{item.path.name} left a Ray, which the next file would have joined")
 
 
-def _shares_ray(item: pytest.Item) -> bool:
-    return "ray_here" in getattr(item, "fixturenames", ())
+def _shared_ray(item: pytest.Item) -> str:
+    """The fixture that gives the test its Ray; an empty string if it has none."""
+    names = getattr(item, "fixturenames", ())
+    return next((name for name in ("ray_here", "two_cpus") if name in names), "")
