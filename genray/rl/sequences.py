@@ -187,22 +187,13 @@ class SequenceStore:
 
     def fill(self, row_LC: np.ndarray, leaf_B: np.ndarray, out: Draw) -> None:
         """Write the rows and the first states of the sequences at the leaves into `out`."""
-        lane_B1, slot_B = leaf_B[:, None] // self._rows, leaf_B % self._rows
-        slot_BT = (slot_B[:, None] + np.arange(-1, self.layout.rows)) % self._rows
-        row_BT = row_LC[lane_B1, slot_BT]  # from the row before the first one on
-        now_BT, age_BT = row_BT[:, 1:], row_BT["age"][:, 1:]
-        steps = out.steps_BTF
-        steps[..., ACTION], steps[..., AGE] = now_BT["action"], age_BT
-        before_BT = row_BT["action"][:, :-1].astype(np.float32)
-        steps[..., LAST_ACTION] = np.where(age_BT > 0, before_BT, -1)
-        steps[..., LAST_REWARD] = self.last_reward_LC[lane_B1, slot_BT[:, 1:]]
-        steps[..., RETURN], steps[..., DISCOUNT] = now_BT["n_return"], now_BT["discount"]
-        steps[..., HORIZON] = 0
-        learned = self.layout.learned
-        steps[:, learned, HORIZON] = now_BT["horizon"][:, learned]
-        out.state_BS[:] = 0
-        if self.layout.stored_state:
-            out.state_BS[:] = self.state_LPS[lane_B1[:, 0], slot_B // self.layout.period]
+        from genray.rl.sequence_kernels import fill_sequences  # loads Numba
+
+        layout = self.layout
+        fill_sequences(
+            row_LC, self.last_reward_LC, self.state_LPS, leaf_B, layout.burn_in, layout.length,
+            layout.period, layout.stored_state, out.steps_BTF, out.state_BS,
+        )  # fmt: skip
 
     _ARRAYS = ("delta_LC", "last_reward_LC", "state_LPS")
 
