@@ -67,6 +67,7 @@ FIXED = (
     "env.frame_skip",
     "env.crop_top",
     "env.crop_bottom",
+    "env.blank_frames",
     "env.stack",
     "env.stack_start",
     "env.sticky_actions",

@@ -33,6 +33,7 @@ from genray.rl.env_names import load_factory as load_factory
 from genray.rl.env_protocol import FrameVectorEnv as FrameVectorEnv
 from genray.rl.env_protocol import SavesState as SavesState
 from genray.rl.env_protocol import Step as Step
+from genray.rl.flicker import Flicker
 from genray.rl.games import resolve_game
 
 SCREEN, FRAME = (210, 160), (84, 84)
@@ -74,6 +75,10 @@ class EnvConfig:
     """
     crop_bottom: int = bounded(0, min=0, max=126, example=16)
     """Rows of Atari's screen that are cut from the bottom before resizing."""
+    blank_frames: float = bounded(0.0, min=0, below=1, example=0.5)
+    """Probability that the agent gets a blank frame instead of Atari's (flickering Atari,
+    Hausknecht 2015): a test of memory.
+    """
     stack: int = bounded(4, min=1, max=16, example=4)
     """Frames in one observation."""
     stack_start: Literal["blank", "repeat", "wait"] = "blank"
@@ -86,7 +91,7 @@ class EnvConfig:
         """Raise ConfigError for an unknown game or an invalid option."""
         check_bounds(self)
         options, cropped = self.env_options, self.crop_top + self.crop_bottom
-        for name in ("crop_top", "crop_bottom"):
+        for name in ("crop_top", "crop_bottom", "blank_frames"):
             require(
                 not (self.env and getattr(self, name)),
                 f"--{name.replace('_', '-')} {getattr(self, name)}: only for Atari games, and not "
@@ -224,7 +229,8 @@ def make_env(
     cannot be made, is not supported, or lacks an attribute.
     """
     if not config.env:
-        return AtariLanes(config, num_lanes, num_threads)
+        lanes = AtariLanes(config, num_lanes, num_threads)
+        return Flicker(lanes, config.blank_frames) if config.blank_frames else lanes
     from genray.rl.env_gym import Kind, gym_lanes, kind_of  # needs Gymnasium, as Atari does not
 
     factory, options = load_factory(config.env), config.env_options
