@@ -94,19 +94,12 @@ def two_cpus() -> None:
     """A private Ray of two CPUs on any machine, which stays as `ray_here` does."""
     import ray
 
-    from genray.ray_processes import few_processes
+    from genray.ray_processes import few_processes, start_private_ray
 
     if not ray.is_initialized():
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         with few_processes():
-            ray.init(
-                address="local",  # another process of the tests may run a Ray, too
-                num_cpus=2,
-                include_dashboard=False,
-                object_store_memory=300 * 2**20,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
+            start_private_ray(num_cpus=2, object_store_memory=300 * 2**20, include_dashboard=False)
         _RAY.callback(ray.shutdown)
         _KIND.add("two_cpus")
 

@@ -51,6 +51,10 @@ def test_collector_leaves_a_drained_node_for_another(cluster: Cluster):
     engine = Coordinator(tiny(), learner_threads=1)
     events: list[str] = []
 
+    def left() -> list[str]:
+        # A busy machine also has events about slow actors.
+        return [event for event in events if " left " in event]
+
     def until(condition) -> None:
         stop = time.monotonic() + 150
         while not condition():
@@ -65,8 +69,8 @@ def test_collector_leaves_a_drained_node_for_another(cluster: Cluster):
         (worker,) = (worker for worker in engine._collectors if worker.node != head)
         old = worker.node
         drain(cluster, old)
-        until(lambda: events)
-        assert [f"collector {worker.index} left" in event for event in events] == [True]
+        until(left)
+        assert [f"collector {worker.index} left" in event for event in left()] == [True]
         made = engine.steps
         # no node has a free CPU; the other collector continues
         until(lambda: engine.steps > made + 500)
@@ -74,6 +78,6 @@ def test_collector_leaves_a_drained_node_for_another(cluster: Cluster):
         cluster.add_node(**COLLECTOR)
         until(lambda: not worker.away)
         assert worker.node not in ("", old, head)
-        assert len(events) == 1
+        assert len(left()) == 1
     finally:
         engine.close()

@@ -13,7 +13,7 @@ import ray
 from genray import cli
 from genray.distributed.session import _job_config, gpus_each, ray_session
 from genray.errors import ResourceError
-from genray.ray_processes import start_private_ray
+from genray.ray_processes import few_processes, start_private_ray
 from genray.rl import DQNConfig
 from genray.rl.env import OWN_MODULES
 from tests.helpers.distributed import tiny
@@ -88,15 +88,10 @@ def test_learner_actor_refuses_a_gpu_that_pytorch_cannot_use(tmp_path, capsys, m
     error would be reported.
     """
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        address="local",
-        num_cpus=3,
-        num_gpus=1,
-        object_store_memory=3 * 10**8,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    with few_processes():
+        start_private_ray(
+            num_cpus=3, num_gpus=1, object_store_memory=3 * 10**8, include_dashboard=False
+        )
     try:
         words = [
             "train",
