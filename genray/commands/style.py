@@ -259,9 +259,6 @@ def _say_reduction(
     (height, width), (new_height, new_width) = rgb.shape[:2], styler.sized(rgb).shape[:2]
     if size is not None or (height, width) == (new_height, new_width):
         return
-    # A large picture is reduced instead of being processed in tiles. A network normalizes by the
-    # mean and deviation of its whole input, so tiles would differ in contrast and colour, and the
-    # seams would be visible.
     why = (
         "--size N chooses another size"
         if launch.model is None

@@ -28,6 +28,8 @@ from genray.machine import resolve_device
 from genray.runs import modelstore
 
 LOSSES = ("loss", "style", "content", "tv")
+STYLE_SIDE = 2048
+"""Longest side of a style picture for a model, in pixels."""
 FOR_MODELS = ("size", "weights", "keep_colours", "seed")
 """The options of StyleConfig that are accepted together with a trained model."""
 
@@ -246,7 +248,7 @@ class ByModel(Styler):
         )
         self._config, self._launch = config, launch
         self._style_tensors = [
-            to_tensor(scaled(style.rgb, most)).to(self._device) for style in styles
+            to_tensor(scaled(style.rgb, STYLE_SIDE)).to(self._device) for style in styles
         ]
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genray.gen.images.style import transformer_net
 from tests.helpers.pictures import read_about
 from tests.helpers.stylize import QUICK, folder, models, pixels, run
 
@@ -105,14 +106,13 @@ def test_stylize_with_a_model_of_any_style(models: Path):
     assert read_about(models / "a.png")["method"] == "style_any"
 
 
-def test_stylize_reports_an_automatic_reduction(models: Path, capsys):
-    Image.new("RGB", (2500, 64), (90, 80, 70)).resize((2500, 150)).save(models / "wide.png")
+def test_stylize_reports_an_automatic_reduction(models: Path, capsys, monkeypatch):
+    monkeypatch.setattr(transformer_net, "MAX_SIDE", 512)
+    Image.new("RGB", (600, 60), (90, 80, 70)).save(models / "wide.png")
     words = ["wide.png", "--model", str(models / "fast"), "--out", "o.png"]
     assert run(models, *words) == 0
-    assert (
-        "wide.png: 2500x150 pixels are reduced to 2048x123; a model takes at most 2048 a side"
-        in (capsys.readouterr().out)
-    )
+    expected = "600x60 pixels are reduced to 512x51; a model takes at most 512 a side"
+    assert f"wide.png: {expected}" in capsys.readouterr().out
     assert run(models, *words, "--size", "300") == 0 and "reduced" not in capsys.readouterr().out
 
 

@@ -60,6 +60,8 @@ def write_picture(
         "JPEG": {"quality": 95, "subsampling": 0},
         "WEBP": {"quality": 95, "exact": True},
     }.get(FORMATS[path.suffix.lower()], {})
+    if FORMATS[path.suffix.lower()] == "PNG" and rgb.shape[0] * rgb.shape[1] > 1 << 22:
+        options["compress_level"] = 1  # 8 megapixels: 1.4 instead of 3.3 s, and a file 11% larger
     if about:
         text = json.dumps(dict(about))
         if FORMATS[path.suffix.lower()] == "PNG":

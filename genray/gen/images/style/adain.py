@@ -42,23 +42,31 @@ def match_covariance(content_BCHW: Tensor, style_BCHW: Tensor) -> Tensor:
     content_BCN, style_BCN = content_BCHW.flatten(2), style_BCHW.flatten(2)
     mean_BC1, style_mean_BC1 = content_BCN.mean(2, keepdim=True), style_BCN.mean(2, keepdim=True)
     centred_BCN = content_BCN - mean_BC1
-    values_BC, vectors_BCC = torch.linalg.eigh(_covariance(centred_BCN))
+    map_BCC = transport(_covariance(centred_BCN), _covariance(style_BCN - style_mean_BC1))
+    return (map_BCC @ centred_BCN + style_mean_BC1).view_as(content_BCHW)
+
+
+def transport(own_BCC: Tensor, wanted_BCC: Tensor) -> Tensor:
+    """Return the symmetric maps [B, C, C] from one positive definite covariance to another."""
+    values_BC, vectors_BCC = torch.linalg.eigh(own_BCC)
     root_BCC = _power(values_BC, vectors_BCC, 0.5)
     inverse_BCC = _power(values_BC, vectors_BCC, -0.5)
-    wanted_BCC = _covariance(style_BCN - style_mean_BC1)
     values_BC, vectors_BCC = torch.linalg.eigh(root_BCC @ wanted_BCC @ root_BCC)
     middle_BCC = _power(values_BC, vectors_BCC, 0.5)
-    map_BCC = inverse_BCC @ middle_BCC @ inverse_BCC
-    return (map_BCC @ centred_BCN + style_mean_BC1).view_as(content_BCHW)
+    return inverse_BCC @ middle_BCC @ inverse_BCC
+
+
+def add_ridge(covariance_BCC: Tensor) -> Tensor:
+    """Return the covariances plus 1e-4 on the diagonal, [B, C, C]."""
+    return covariance_BCC + 1e-4 * torch.eye(covariance_BCC.shape[-1]).to(covariance_BCC)
 
 
 def _covariance(centred_BCN: Tensor) -> Tensor:
     """Return the covariances of the channels, plus 1e-4 on the diagonal, [B, C, C]."""
-    ridge_CC = 1e-4 * torch.eye(centred_BCN.shape[1], device=centred_BCN.device)
-    return centred_BCN @ centred_BCN.transpose(1, 2) / centred_BCN.shape[2] + ridge_CC
+    return add_ridge(centred_BCN @ centred_BCN.transpose(1, 2) / centred_BCN.shape[2])
 
 
 def _power(values_BC: Tensor, vectors_BCC: Tensor, exponent: float) -> Tensor:
     """Return powers of symmetric matrices with these eigenvalues and eigenvectors, [B, C, C]."""
-    scaled_BCC = vectors_BCC * values_BC.clamp(min=1e-12).pow(exponent)[:, None]
-    return scaled_BCC @ vectors_BCC.transpose(1, 2)
+    scaled_BCC = vectors_BCC * values_BC.clamp(min=1e-12).pow(exponent)[..., None, :]
+    return scaled_BCC @ vectors_BCC.transpose(-1, -2)

@@ -28,6 +28,7 @@ from genray.gen.images.style.network_parts import (
     pad_to_multiple,
 )
 from genray.gen.images.style.sizes import resize
+from genray.gen.images.style.strips import WHOLE
 
 
 class Decoder(nn.Module):
@@ -206,6 +207,8 @@ class AdaINNet(nn.Module):
     ) -> Tensor:
         """Return the content in a mixture of the styles, [1, 3, H, W] in 0..1.
 
+        Contents of more than `WHOLE` pixels are encoded in tiles and decoded in strips, with the
+        same result up to rounding, if the encoder is lite0 or a stack of convolutions.
         `weights`: weights of the styles (default: equal). `alpha`: strength of the style; 0 decodes
         the content's own activations, 1 applies the full style. Styles larger than in training are
         scaled down. Raises ConfigError for missing styles, or invalid weights, `alpha` or sizes.
@@ -226,7 +229,15 @@ class AdaINNet(nn.Module):
             self.encode_picture(pad_to_multiple(self.at_training_size(style), self.multiple))
             for style in styles
         ]
-        content = self.encode_picture(pad_to_multiple(content_1CHW, self.multiple))
+        padded = pad_to_multiple(content_1CHW, self.multiple)
+        if height * width > WHOLE:
+            from genray.gen.images.style.large_adain import encoder_halo, restyle_in_tiles
+
+            halo = encoder_halo(self.encoder)
+            if halo is not None:
+                styled = restyle_in_tiles(self, padded, codes, mix, alpha, halo=halo)
+                return styled[..., :height, :width]
+        content = self.encode_picture(padded)
         return self.decoder(self.restyled(content, codes, mix, alpha))[..., :height, :width]
 
     def at_training_size(self, style_1CHW: Tensor) -> Tensor:

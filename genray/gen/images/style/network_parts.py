@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from genray.errors import require
 
-MAX_SIDE = 2048
-"""Longest side of a picture for a style model, in pixels. Measured for 2048x2048 with the CPU
-presets' widths: style_fast needs 1.9 GiB of additional memory and 10 s of one core, style_any
-2.0 GiB and 16 s.
+MAX_SIDE = 16_384
+"""Longest side of a picture for a style model, in pixels; files are read up to 50 million pixels.
+With the CPU presets' widths, a large picture needs about 125 bytes of memory a pixel.
 """
 LEAST_SIDE = 8
 """Shortest side in pixels, because reflection padding at a quarter of the size needs two pixels."""

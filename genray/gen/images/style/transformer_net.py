@@ -24,6 +24,7 @@ from genray.gen.images.style.network_parts import (
     conv,
     pad_to_multiple,
 )
+from genray.gen.images.style.strips import WHOLE, transformed_in_strips
 
 
 class Modulation(nn.Module):
@@ -163,6 +164,8 @@ class TransformerNet(nn.Module):
     ) -> Tensor:
         """Return the content in the model's style, [1, 3, H, W] in 0..1.
 
+        Pictures of more than `WHOLE` pixels are processed in strips, with the same result up to
+        rounding.
         `alpha`: weight of the styled picture in the mean with the content. Raises ConfigError for
         style pictures or weights (the model has its own style), or an invalid `alpha` or size.
         """
@@ -173,7 +176,13 @@ class TransformerNet(nn.Module):
         check_alpha(alpha)
         check_picture("content", content_1CHW, self.max_side)
         height, width = content_1CHW.shape[-2:]
-        styled = self(pad_to_multiple(content_1CHW, self.multiple))[..., :height, :width]
+        padded = pad_to_multiple(content_1CHW, self.multiple)
+        if height * width <= WHOLE:
+            styled = self(padded)
+        else:
+            changes = iter(() if self.modulation is None else self.modulation(padded))
+            styled = transformed_in_strips(self.layers, self.skip, padded, changes)
+        styled = styled[..., :height, :width]
         return styled if alpha == 1 else content_1CHW + alpha * (styled - content_1CHW)
 
 

@@ -111,8 +111,8 @@ def test_transformer_net_stylize_mixes_by_alpha_and_refuses_bad_input(fast_net: 
         fast_net.stylize(content, [content])
     with pytest.raises(ConfigError, match="0..1"):
         fast_net.stylize(content, alpha=1.5)
-    with pytest.raises(ConfigError, match="2049x8 pixels"):
-        fast_net.stylize(torch.zeros(1, 3, 8, 2049))
+    with pytest.raises(ConfigError, match="16385x8 pixels"):
+        fast_net.stylize(torch.zeros(1, 3, 8, 16_385))
     with pytest.raises(ConfigError, match="one RGB picture"):
         fast_net.stylize(torch.zeros(1, 1, 16, 16))
 
@@ -198,7 +198,7 @@ def test_adain_net_reports_contents_smaller_than_its_encoder_takes(layer: str, l
     net = AdaINNet(StyleNetConfig(widths=widths, skips=True), lite0().up_to(layer), 32).eval()
     content = picture(least, 40)
     assert net.stylize(content, [picture(9, 70)]).shape == content.shape  # a thin style is enlarged
-    with pytest.raises(ConfigError, match=f"takes sides of {least} to 2048") as caught:
+    with pytest.raises(ConfigError, match=f"takes sides of {least} to 16384") as caught:
         net.stylize(content[..., 1:, :], [content])
     assert "\n" not in str(caught.value)
 
@@ -215,7 +215,7 @@ def test_style_models_are_saved_and_loaded(
     builders = {"style_fast": build_style_fast, "style_any": build_style_any}
     fast: Any = load_model(tmp_path / "fast", builders)[0]
     anything: Any = load_model(tmp_path / "any", builders)[0]
-    assert fast.max_side == anything.max_side == 2048
+    assert fast.max_side == anything.max_side == 16_384
     torch.testing.assert_close(fast.stylize(content), fast_net.stylize(content))
     torch.testing.assert_close(
         anything.stylize(content, [content]), adain_net.stylize(content, [content])
