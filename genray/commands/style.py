@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from genray import __version__
-from genray.commands.stylers import LOSSES, ByOptimisation, StyleLaunch, Styler, open_styler, spoken
+from genray.commands.stylers import LOSSES, StyleLaunch, Styler, open_styler, spoken
 from genray.errors import ConfigError, require
 from genray.gen.images.clips import Clip, copy_sound, has_sound, is_clip, read_clip
 from genray.gen.images.pictures import (
@@ -115,14 +115,12 @@ def _picture(
     rgb = styler.sized(picture.rgb)
     alpha = None if picture.alpha is None else styler.sized(picture.alpha)
     _say_reduction(content, picture.rgb, styler, launch, size)
-    result = (
-        _optimised(styler, rgb, launch) if isinstance(styler, ByOptimisation) else styler.style(rgb)
-    )
+    result = _optimised(styler, rgb, launch) if styler.steps else styler.style(rgb)
     print(write_picture(launch.target, result, alpha, _note(picture, style_pictures, styler)))
     return 0
 
 
-def _optimised(styler: ByOptimisation, rgb: np.ndarray, launch: StyleLaunch) -> np.ndarray:
+def _optimised(styler: Styler, rgb: np.ndarray, launch: StyleLaunch) -> np.ndarray:
     """Style by optimization, with a progress bar and previews."""
     print(f"{styler}: about {spoken(styler.seconds())}")
     before = 0
@@ -212,7 +210,7 @@ def _work(clip: Clip, styler: Styler, launch: StyleLaunch) -> tuple[int, float]:
     raised if styling would take longer than --max-minutes. For a model, the number of frames comes
     from the clip's header (0 if unknown), and the seconds are 0.
     """
-    if not isinstance(styler, ByOptimisation):
+    if not styler.steps:
         return clip.count, 0.0
     count, work, before = 0, 0, None
     for frame in map(styler.sized, clip):

@@ -1,4 +1,5 @@
-"""The two methods of `genray stylize`, optimization and a trained model, for pictures and frames.
+"""The methods of `genray stylize`, optimization and a trained model, for pictures and frames, and
+their use inside and outside of a mask.
 
 Pictures are uint8 RGB [H, W, 3].
 """
@@ -20,6 +21,7 @@ from genray.gen.images.pictures import Picture, scaled, to_rgb, to_tensor, with_
 from genray.gen.images.style.adain_net import build_style_any
 from genray.gen.images.style.config import StyleConfig, normalise_weights
 from genray.gen.images.style.estimate import estimate_seconds
+from genray.gen.images.style.mask import mix, read_mask, soften
 from genray.gen.images.style.optimise import StyleStep, prepared
 from genray.gen.images.style.optimise import stylize as optimise
 from genray.gen.images.style.sizes import LEAST, sizes_of
@@ -62,6 +64,12 @@ class StyleLaunch:
     """Share of the previous frame where the content of a clip does not change, against flicker;
     below 1.
     """
+    mask: Path | None = None
+    """A picture of the content's size: the style goes where it is white. Elsewhere the content
+    stays as it is, or gets the second style. Grey mixes both.
+    """
+    feather: float = bounded(1.0, min=0, max=50, example=1)
+    """Width of the soft edge of --mask, in percent of the longer side; 0: as sharp as the mask."""
     max_minutes: float = bounded(10.0, above=0, example=30)
     """Largest duration of a clip's optimization in minutes; a clip that takes longer is refused."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -90,6 +98,10 @@ class Styler:
 
     longest: int
     enlarge: bool
+    steps: int
+    """Optimization steps of one picture; 0 for a model."""
+    progress: Callable[[StyleStep], None]
+    """Called during an optimization."""
 
     def sized(self, rgb: np.ndarray) -> np.ndarray:
         """Resize a picture, or its alpha channel, to the size of the result."""
@@ -119,7 +131,73 @@ def open_styler(
     --size, or None.
     """
     method = ByOptimisation if launch.model is None else ByModel
-    return method(first, styles, launch, config, size)
+    if launch.mask is None:
+        return method(first, styles, launch, config, size)
+    require(
+        len(styles) <= 2 and not config.weights,
+        "--mask: takes one style, or two (inside and outside), without --weights",
+    )
+    mask_HW = read_mask(launch.mask, *first.shape[:2])
+    inside, outside = (
+        method(first, some, launch, config, size) if some or not index else None
+        for index, some in enumerate((styles[:1], styles[1:]))
+    )
+    assert inside is not None
+    return ByMask(mask_HW, launch.mask.name, launch.feather, inside, outside)
+
+
+class ByMask(Styler):
+    """Styles the inside of a mask with one styler, and the outside with another one, or not.
+
+    Args:
+        mask_HW: uint8 [H, W], of the size of the content before `sized`.
+        name: the mask's name, for the description.
+        feather: see `soften`.
+        inside, outside: the stylers; `outside` None leaves the content as it is.
+    """
+
+    def __init__(
+        self,
+        mask_HW: np.ndarray,
+        name: str,
+        feather: float,
+        inside: Styler,
+        outside: Styler | None,
+    ):
+        self.longest, self.enlarge = inside.longest, inside.enlarge
+        self._mask_HW, self._name, self._feather = mask_HW, name, feather
+        self._stylers = [inside, *([outside] if outside else [])]
+        self.steps = sum(each.steps for each in self._stylers)
+        self.progress = lambda step: None
+        self._before: list[np.ndarray | None] = [None, None]
+
+    def style(self, rgb: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        done, results = 0, []
+        for number, styler in enumerate(self._stylers):
+
+            def report(step: StyleStep, done: int = done) -> None:
+                self.progress(replace(step, step=done + step.step, total=self.steps))
+
+            styler.progress = report
+            # Each styler goes on from its own result of the previous frame.
+            own = None if before is None else self._before[number]
+            results.append(styler.style(rgb, own))
+            self._before[number] = results[-1]
+            done += styler.steps
+        inside, outside = results[0], results[1] if len(results) > 1 else rgb
+        weight_HW = soften(self._mask_HW, self._feather, *inside.shape[:2])
+        return mix(inside, outside, weight_HW)
+
+    def seconds(self, frames: int = 1) -> float:
+        return sum(each.seconds(frames) for each in self._stylers)
+
+    def __str__(self) -> str:
+        return f"{self._stylers[0]}, inside {self._name}"
+
+    def about(self) -> dict[str, Any]:
+        outside = "content" if len(self._stylers) == 1 else "the second style"
+        mask = {"name": self._name, "feather": self._feather, "outside": outside}
+        return {**self._stylers[0].about(), "mask": mask}
 
 
 class ByOptimisation(Styler):
@@ -155,7 +233,11 @@ class ByOptimisation(Styler):
         ).to(self._device)
         self._first = content
         self.newest: dict[str, float] = {}
-        self.progress: Callable[[StyleStep], None] = lambda step: None
+        self.progress = lambda step: None
+        scales = sizes_of(
+            self._height, self._width, config.scales, max(self._features.min_side, LEAST)
+        )
+        self.steps = len(scales) * config.steps
 
     def _tensor(self, rgb: np.ndarray) -> Tensor:
         return to_tensor(rgb).to(self._device)
@@ -172,14 +254,6 @@ class ByOptimisation(Styler):
 
         result = optimise(content, self._style_tensors, config, self._features, report, start=start)
         return to_rgb(content + self._launch.alpha * (result - content))
-
-    @property
-    def steps(self) -> int:
-        """Optimization steps of one picture, over all scales."""
-        scales = sizes_of(
-            self._height, self._width, self._config.scales, max(self._features.min_side, LEAST)
-        )
-        return len(scales) * self._config.steps
 
     def seconds(self, frames: int = 1) -> float:
         one = estimate_seconds(self._first, self._style_tensors, self._config, self._features)
@@ -214,6 +288,8 @@ class ByOptimisation(Styler):
 
 class ByModel(Styler):
     """Styles with a trained network, in one pass."""
+
+    steps = 0
 
     def __init__(
         self,
