@@ -29,11 +29,20 @@ class Case:
     seed: int = 0
     recovery: bool = True
     """False: the run uses tests.cluster.no_recovery."""
+    recurrent: bool = False
+    """True: the agent has an LSTM and learns from sequences."""
 
     @property
     def name(self) -> str:
         off = "" if self.recovery else ", recovery off"
-        return f"{self.role} {self.fault}, {self.settings} settings, seed {self.seed}{off}"
+        lstm = ", recurrent" if self.recurrent else ""
+        return f"{self.role} {self.fault}, {self.settings} settings, seed {self.seed}{lstm}{off}"
+
+
+RECURRENT = (
+    *("--stack", "1", "--lstm-units", "16", "--burn-in", "4"),
+    *("--sequence-length", "8", "--sequence-overlap", "4", "--batch-size", "4"),
+)
 
 
 class Run:
@@ -71,6 +80,7 @@ class Run:
                 str(self.case.seed),
             ),
             *("--learner-snapshot-s", str(SNAPSHOT_S), "--evaluate-episodes", "1"),
+            *(RECURRENT if self.case.recurrent else ()),
         ]
         # `words` come last, because the last value of an option counts.
         line = [

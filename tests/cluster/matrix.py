@@ -81,13 +81,20 @@ def main() -> int:
         parser.add_argument(f"--{name}", default=",".join(choices), help=f"of {','.join(choices)}")
     parser.add_argument("--no-controls", action="store_true", help="leave the two controls out")
     parser.add_argument("--controls-only", action="store_true")
+    parser.add_argument("--recurrent", action="store_true", help="an agent with an LSTM")
     options = parser.parse_args()
     if reason := missing():
         print(f"error: {reason}", file=sys.stderr)
         return 2
     parts = (options.settings, options.roles, options.faults, options.seeds)
     cases = [
-        Case(role=role, fault=fault, settings=settings, seed=int(seed))
+        Case(
+            role=role,
+            fault=fault,
+            settings=settings,
+            seed=int(seed),
+            recurrent=options.recurrent,
+        )
         for settings, role, fault, seed in itertools.product(*(part.split(",") for part in parts))
     ]
     cases = ([] if options.no_controls else [CONTROL, NEGATIVE]) + (
