@@ -8,12 +8,14 @@ import numpy as np
 from genray.config import from_dict
 from genray.errors import ConfigError
 from genray.gen.images.photo_index import PhotoIndex
+from genray.gen.world.model import WorldModel
 from genray.rl.env import EnvConfig
 from serve.builtin import KIND
 from serve.edits import TRANSLATOR, EditOptions, edit
 from serve.errors import BadRequest
 from serve.examples import example_rgb
 from serve.explore import Explorer, generated, reconstructed, screen_after, sheet
+from serve.games import start_screen
 from serve.limits import Limits
 from serve.models import Predictor
 
@@ -32,14 +34,16 @@ def cover(predictor: Predictor, explorer: Explorer, check: Check) -> np.ndarray:
 
     A generator shows samples, an autoencoder reconstructions, a classifier test pictures, a style
     network, a dream network or a translator a changed photograph, an index some of its photographs,
-    and a policy a screen of its game. Raises BadRequest for a model without pictures, and
-    ConfigError if the picture needs data that are not on this machine.
+    and a policy or a world model a screen of its game. Raises BadRequest for a model without
+    pictures, and ConfigError if the picture needs data that are not on this machine.
     """
     model: Any = predictor.model
     if predictor.makes_images:
         return _sheet(generated(predictor, 2 if predictor.kind == "sprites" else COUNT))
     if predictor.kind in (KIND, TRANSLATOR) or predictor.kind.startswith("style_"):
         return _edited(predictor, check)
+    if isinstance(model, WorldModel):
+        return start_screen(model)
     if "act" in predictor.functions:
         try:
             env = from_dict(EnvConfig, predictor.config["env"], "env.")

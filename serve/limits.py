@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from genray.bounds import bounded, check_bounds
 
+MOST_STEPS = 10_000
+"""A dream of a world model has at most so many steps (`genray.gen.world.dream.MOST_STEPS`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -37,7 +40,11 @@ class Limits:
     max_play_steps: int = bounded(2_000, min=1)
     """Agent steps of one streamed game."""
     max_streams: int = bounded(4, min=1)
-    """Games that one replica streams at a time."""
+    """Games that one replica streams at a time, real and dreamed ones together."""
+    max_dream_steps: int = bounded(10_000, min=1, max=MOST_STEPS)
+    """Steps of one game inside a world model."""
+    dream_idle_s: int = bounded(60, min=1)
+    """Seconds without a key after which a game inside a world model is closed."""
     max_in_flight: int = bounded(512, min=1)
     """Requests in one replica at a time; further requests are answered 429 at once."""
     max_slow: int = bounded(8, min=1)

@@ -7,13 +7,11 @@ because a framework's middleware would cost as much CPU time for a request as a 
 
 import asyncio
 import hmac
-import json
 import logging
 import os
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from serve.encoding import decoded
@@ -21,15 +19,12 @@ from serve.errors import ApiError, Busy, InternalError, TooLarge
 from serve.fast_path import FastHandler, FastPath, FastRequest, FastResponse
 from serve.forwarded import TrustedProxies, networks, own_path, redirect_to_directory
 from serve.limits import Limits
-from serve.login import LOGIN_POLICY, Sessions, login_page
+from serve.login import Sessions
 from serve.origin import check_origin
+from serve.sending import Message, Receive, RecordingSend, Replay, Send, refuse_websocket
 from serve.telemetry import Telemetry
 
 log = logging.getLogger("genray.serve")
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 KEYLESS_PATHS = frozenset({"/healthz", "/readyz", "/login", "/page/login.css", "/page/icon.svg"})
 """Paths without checks of key, origin, load and Content-Length: load balancers check the health,
@@ -111,9 +106,8 @@ class Middleware:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
-        else:  # the service has no websockets
-            await receive()
-            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await self._websocket(scope, receive, send)
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         # Keep a valid request id of the client, or create one.
@@ -131,7 +125,7 @@ class Middleware:
         scope = {**scope, "path": known + path, "root_path": known}
         given = headers.get(b"x-request-id", b"")
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
-        answer, held, route = _RecordingSend(send, request_id if self._sends_id else b""), 0, ""
+        answer, held, route = RecordingSend(send, request_id if self._sends_id else b""), 0, ""
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
 
@@ -159,7 +153,7 @@ class Middleware:
                 reserve(len(body) - held)
             # Streams limit their time themselves. Others use the fast path or FastAPI.
             if path.startswith(STREAMS):
-                await self._app(scope, _Replay(body, receive), answer)
+                await self._app(scope, Replay(body, receive), answer)
             else:
                 handler, route = self._fast_path.find(scope["method"], path)
                 async with asyncio.timeout(self._limits.request_timeout_s):
@@ -171,7 +165,7 @@ class Middleware:
                     if reply:
                         await answer.reply(reply)
                     else:
-                        await self._app(scope, _Replay(body, receive), answer)
+                        await self._app(scope, Replay(body, receive), answer)
         # Send errors in the format of the API; a browser without a key gets the login page.
         except Unauthorized as error:
             is_browser = path == "/" and b"text/html" in headers.get(b"accept", b"")
@@ -200,6 +194,37 @@ class Middleware:
                 client=(scope.get("client") or ("",))[0],
                 model=state.get("model", ""),
             )
+
+    async def _websocket(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Check the request that opens a WebSocket, as any other request, and pass it on."""
+        start = time.perf_counter()
+        scope = self._proxies.resolved(scope)
+        path, headers = own_path(scope)[0], dict(scope["headers"])
+        scope = {**scope, "path": path, "root_path": ""}
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = secrets.token_hex(8)
+        status, size = 101, 0
+
+        async def counted(message: Message) -> None:
+            nonlocal size
+            size += len(message.get("text") or "")
+            await send(message)
+
+        self._telemetry.in_flight += 1
+        try:
+            self._check_headers("WEBSOCKET", path, headers)
+            await self._app(scope, receive, counted)
+        except ApiError as error:
+            status = error.status
+            await refuse_websocket(error, path, scope, send)
+        finally:
+            self._telemetry.in_flight -= 1
+            self._telemetry.request(
+                route=getattr(scope.get("route"), "path", "other"), status=status,
+                seconds=time.perf_counter() - start, method="WEBSOCKET", path=path[:200],
+                bytes=size, id=state["request_id"], client=(scope.get("client") or ("",))[0],
+                model=state.get("model", ""),
+            )  # fmt: skip
 
     def _check_headers(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
         if (
@@ -290,93 +315,6 @@ def bearer(authorization: bytes) -> bytes:
     """Return the key of an Authorization header; empty if it has none."""
     kind, _, key = authorization.partition(b" ")
     return key.strip() if kind.lower() == b"bearer" else b""
-
-
-class _Replay:
-    """An ASGI `receive` that first returns a body that has been read already. Later calls wait for
-    the client's disconnection.
-    """
-
-    def __init__(self, body: bytes, receive: Receive):
-        self._body: bytes | None = body
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        if self._body is None:
-            return await self._receive()
-        body, self._body = self._body, None
-        return {"type": "http.request", "body": body, "more_body": False}
-
-
-class _RecordingSend:
-    """An ASGI `send` that adds headers and records what was sent."""
-
-    def __init__(self, send: Send, request_id: bytes):
-        self._send = send
-        self._headers = [(b"x-content-type-options", b"nosniff")]
-        if request_id:
-            self._headers.append((b"x-request-id", request_id))
-        self.status, self.bytes = 499, 0  # 499 (the client disconnected) unless an answer is sent
-        self.head = False
-        """Whether bodies are left out."""
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
-        elif self.head:
-            message = {**message, "body": b""}
-        else:
-            self.bytes += len(message.get("body", b""))
-        await self._send(message)
-
-    async def reply(self, reply: FastResponse) -> None:
-        """Send a complete answer."""
-        headers = [
-            (b"content-type", reply.media_type),
-            (b"content-length", b"%d" % len(reply.body)),
-            *reply.headers,
-        ]
-        await self({"type": "http.response.start", "status": 200, "headers": headers})
-        await self({"type": "http.response.body", "body": reply.body})
-
-    async def login(self, query: bytes) -> None:
-        """Send the page that asks a browser for a key. `query`: see `login_page`."""
-        body = login_page(query)
-        headers = [
-            (b"content-type", b"text/html; charset=utf-8"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        headers.append((b"content-security-policy", LOGIN_POLICY.encode()))
-        await self({"type": "http.response.start", "status": 401, "headers": headers})
-        await self({"type": "http.response.body", "body": body})
-
-    async def refuse(self, error: ApiError, path: str) -> None:
-        if self.status != 499:
-            return  # the answer has begun: the connection can only be closed
-        body = json.dumps(error_body(error, path)).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        headers += [
-            (name.lower().encode(), value.encode()) for name, value in error.headers.items()
-        ]
-        if error.status in (408, 413):  # the rest of the body will not be read
-            headers.append((b"connection", b"close"))
-        await self({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self({"type": "http.response.body", "body": body})
-
-
-def error_body(error: ApiError, path: str) -> dict[str, Any]:
-    """Format an error for the API of `path`: the Open Inference Protocol, or OpenAI's."""
-    if path.startswith("/v2"):
-        return {"error": error.message}
-    kind = "server_error" if error.status >= 500 else "invalid_request_error"
-    kind = "rate_limit_error" if error.status == 429 else kind
-    return {
-        "error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    }
 
 
 def keys_in_environment() -> tuple[str, ...]:

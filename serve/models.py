@@ -58,10 +58,6 @@ class Function:
     """
 
 
-NOT_SERVED = ("world",)
-"""Kinds of models that the service does not load."""
-
-
 @dataclass(frozen=True)
 class Predictor:
     """A loaded model and its functions."""
@@ -78,7 +74,8 @@ class Predictor:
     """The content of README.md; empty if the file does not exist."""
     model: torch.nn.Module
     functions: dict[str, Function] = field(default_factory=dict)
-    """Maps a name to a function. Empty for a style model and for a translator."""
+    """Maps a name to a function. Empty for a style model, a translator and a world model.
+    """
 
     @property
     def makes_images(self) -> bool:
@@ -123,8 +120,7 @@ def load_predictor(folder: Path, name: str) -> Predictor:
     damaged or of an unknown kind.
     """
     version = version_of(folder)
-    builders = {kind: BUILDERS[kind] for kind in BUILDERS if kind not in NOT_SERVED}
-    model, config = modelstore.load_model(folder, {**builders, "dqn": build_network})
+    model, config = modelstore.load_model(folder, {**BUILDERS, "dqn": build_network})
     card = (
         (folder / "README.md").read_text(encoding="utf-8", errors="replace")
         if (folder / "README.md").exists()
@@ -317,6 +313,8 @@ def describe(predictor: Predictor) -> dict[str, Any]:
         described = predictor.config.get("about") or {}
         about |= {key: described[key] for key in names if key in described}
         about["directions"] = predictor.config["directions"]
+    if predictor.kind == "world":
+        about["game"] = (data.get("recipe") or {}).get("game", "")
     env = predictor.config.get("env") or {}
     # The game of a user's own environment is a default that nobody plays.
     if isinstance(env, dict) and env.get("env"):

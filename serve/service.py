@@ -19,6 +19,7 @@ import torch
 from genray.errors import CheckpointError, ConfigError
 from serve.batching import Batcher
 from serve.errors import BadRequest, Busy, NotFound, TooLarge
+from serve.games import Dreams, Places
 from serve.models import Arrays, Function, Predictor
 from serve.registry import Registry, UnknownModel
 from serve.search import Search
@@ -55,6 +56,7 @@ class Service:
         self.batcher = Batcher(settings.max_batch, seen=self.telemetry.batch)
         self.statistics = Statistics()
         self.search = Search()
+        self.places, self.dreams = Places(self.limits.max_streams), Dreams()
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="genray-slow")
         self._slow_work: set[Future[Any]] = set()
         self.parsers = asyncio.Semaphore(2)

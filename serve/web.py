@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from genray import __version__
 from serve.errors import ApiError, InternalError, NotFound
 from serve.fast_path import FastPath
-from serve.middleware import Middleware, error_body
+from serve.middleware import Middleware
 from serve.routes.common import json_answer
 from serve.routes.edits import edit_routes
 from serve.routes.explore import explore_routes
@@ -18,13 +18,16 @@ from serve.routes.openai import fast_generations, openai_routes
 from serve.routes.own import fast_healthz, health_routes, own_routes
 from serve.routes.page import page_routes
 from serve.routes.repository import repository_routes
+from serve.routes.worlds import world_routes
+from serve.sending import error_body
 from serve.service import Service
 
 ABOUT = """Trained generators, encoders, style models and policies.
 
 * `/v1`: requests and answers as in OpenAI's images API.
 * `/v2`: the Open Inference Protocol.
-* `/api`: operations that neither API has.
+* `/api`: operations that neither API has. `/api/worlds/NAME` is a WebSocket: a game inside a world
+  model.
 * Key: send `Authorization: Bearer KEY` if the service was started with keys.
 * `/`: the browser page."""
 
@@ -88,6 +91,7 @@ def build_web(service: Service, *, sends_id: bool = True, local: bool = False) -
         repository_routes(service),
         inference_routes(service),
         own_routes(service),
+        world_routes(service),
         edit_routes(service),
         explore_routes(service),
         health_routes(service),

@@ -7,6 +7,7 @@ import { Dream, Paint } from "./tasks/edit.js";
 import { Find } from "./tasks/find.js";
 import { Generate } from "./tasks/generate.js";
 import { CodeMap } from "./tasks/map.js";
+import { Inside } from "./tasks/inside.js";
 import { Play } from "./tasks/play.js";
 import { Classify, Rebuild } from "./tasks/read.js";
 import { Sketch, Translate } from "./tasks/translate.js";
@@ -24,6 +25,7 @@ const COMPONENTS = {
   map: CodeMap,
   dream: Dream,
   play: Play,
+  inside: Inside,
 };
 
 export function Model({ model, service, task, onChanged }) {

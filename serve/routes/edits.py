@@ -10,9 +10,10 @@ from fastapi.responses import StreamingResponse
 
 from serve.edits import edit
 from serve.errors import ApiError, InternalError
-from serve.middleware import TooSlow, error_body
+from serve.middleware import TooSlow
 from serve.routes.common import note_model, picture_of, refusals
 from serve.routes.openai import EDITS, edit_form, editor
+from serve.sending import error_body
 from serve.service import Check, Service
 
 

@@ -69,7 +69,13 @@ def explore_routes(service: Service) -> APIRouter:
                 "allow_changes": service.settings.allow_changes,
                 "limits": {
                     name: getattr(limits, name)
-                    for name in ("max_images", "max_side", "max_steps", "max_play_steps")
+                    for name in (
+                        "max_images",
+                        "max_side",
+                        "max_steps",
+                        "max_play_steps",
+                        "max_dream_steps",
+                    )
                 },
             }
         )

@@ -20,8 +20,9 @@ from genray.errors import ConfigError
 from genray.rl.env import EnvConfig
 from genray.rl.evaluate import PlayedStep, action_names, play_steps
 from genray.rl.networks import QNetwork
-from serve.errors import BadRequest, Busy, TooLarge
+from serve.errors import BadRequest, TooLarge
 from serve.fast_path import FastRequest, FastResponse
+from serve.games import Places
 from serve.models import Predictor
 from serve.routes.common import (
     for_model,
@@ -96,7 +97,7 @@ def health_routes(service: Service) -> APIRouter:
 def own_routes(service: Service) -> APIRouter:
     """Return the routes under /api, which call `service`."""
     router = APIRouter(prefix="/api", tags=["genray"])
-    streams = _Streams(service.limits.max_streams)
+    streams = _Streams(service.places)
 
     @router.post(
         "/models/{name}/rollback",
@@ -246,14 +247,12 @@ class _Streams:
     which its client reads.
     """
 
-    def __init__(self, most: int):
-        self._most, self._running = most, 0
+    def __init__(self, places: Places):
+        self._places = places
 
     def start(self, make: Callable[[], Iterator[bytes]], fps: float) -> AsyncIterator[bytes]:
         """Stream the lines of a game, at most `fps` a second. Raises Busy."""
-        if self._running >= self._most:
-            raise Busy(f"{self._running} games are streamed already", retry_after_s=10)
-        self._running += 1
+        self._places.take()
         return self._lines(make, fps)
 
     async def _lines(self, make: Callable[[], Iterator[bytes]], fps: float) -> AsyncIterator[bytes]:
@@ -275,7 +274,7 @@ class _Streams:
                 due = max(due + 1 / fps, loop.time() - 1)
                 await asyncio.sleep(max(0.0, due - loop.time()))
         finally:
-            self._running -= 1
+            self._places.give_back()
             loop.run_in_executor(None, close)
 
 

@@ -14,6 +14,7 @@ const KINDS = {
   features: "Deep Dream network",
   photographs: "Searchable picture collection",
   dqn: "Game-playing agent",
+  world: "Game inside a network",
 };
 
 const DATA = {
@@ -42,6 +43,7 @@ export const TASKS = {
   map: { title: "Map", verb: "lays its pictures out by likeness" },
   dream: { title: "Dream", verb: "lets its network dream on a photograph" },
   play: { title: "Play", verb: "plays a game before your eyes" },
+  inside: { title: "Play inside", verb: "lets you play inside the model" },
 };
 
 /** The groups of the gallery. `train` is the command that makes a first model of the group. */
@@ -68,7 +70,7 @@ export const GROUPS = [
   },
   {
     title: "Play",
-    first: ["play"],
+    first: ["play", "inside"],
     train: "genray train dqn --preset road_runner_quick --out runs/player",
   },
 ];
@@ -91,6 +93,7 @@ export function tasksOf(model) {
   if (has("encode")) tasks.push("map");
   if (model.kind === "classifier" || model.kind === "features") tasks.push("dream");
   if (has("act") && model.about.game) tasks.push("play");
+  if (model.kind === "world") tasks.push("inside");
   return tasks;
 }
 
@@ -104,7 +107,8 @@ export function describe(model) {
   const { about } = model,
     parts = [];
   if (about.pictures) parts.push(`${about.pictures.toLocaleString("en")} pictures`);
-  if (about.game) parts.push(`plays ${title(about.game)}`);
+  if (about.game)
+    parts.push(model.kind === "world" ? title(about.game) : `plays ${title(about.game)}`);
   if (about.environment) parts.push(`plays ${about.environment}`);
   if (about.name && about.name !== "photographs")
     parts.push(`learned from ${DATA[about.name] ?? about.name}`);

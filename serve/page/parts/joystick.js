@@ -1,0 +1,88 @@
+// A joystick: arrow keys and the space bar, or buttons for fingers. It gives the number of an action.
+import { html, useEffect, useRef } from "../vendor/htm-preact-standalone.module.js";
+
+const KEYS = {
+  ArrowUp: "UP",
+  ArrowDown: "DOWN",
+  ArrowLeft: "LEFT",
+  ArrowRight: "RIGHT",
+  " ": "FIRE",
+};
+const BUTTONS = [
+  ["UP", "↑"],
+  ["LEFT", "←"],
+  ["FIRE", "●"],
+  ["RIGHT", "→"],
+  ["DOWN", "↓"],
+];
+
+/** The number of the action for the directions that are held; an unknown one is left out. */
+export function actionOf(held, actions) {
+  const names = actions.map((each) => each.toUpperCase());
+  const pick = (...all) => all.find((each) => held.has(each)) ?? "";
+  const up = pick("UP", "DOWN"),
+    side = pick("RIGHT", "LEFT"),
+    fire = pick("FIRE");
+  for (const name of [up + side + fire, up + side, side + fire, side, up, fire]) {
+    if (name && names.includes(name)) return names.indexOf(name);
+  }
+  return Math.max(0, names.indexOf("NOOP"));
+}
+
+/** Calls `change(held)` when a key or a button changes while `active`; `held`: a Set of names. */
+export function Joystick({ active, change }) {
+  const held = useRef(new Set()),
+    latest = useRef(change);
+  latest.current = change; // the listeners below outlive a rendering
+  function hold(name, down) {
+    if (held.current.has(name) === down) return;
+    if (down) held.current.add(name);
+    else held.current.delete(name);
+    latest.current(held.current);
+  }
+  useEffect(() => {
+    if (!active) return undefined;
+    const key = (event) => {
+      const name = KEYS[event.key];
+      if (!name || event.target.closest?.("input, select, textarea, a")) return;
+      // The space bar presses a button that has the focus.
+      if (event.key === " " && event.target.closest?.("button")) return;
+      event.preventDefault(); // the page must not scroll
+      hold(name, event.type === "keydown");
+    };
+    const release = () => [...held.current].forEach((name) => hold(name, false));
+    window.addEventListener("keydown", key);
+    window.addEventListener("keyup", key);
+    window.addEventListener("blur", release);
+    return () => {
+      window.removeEventListener("keydown", key);
+      window.removeEventListener("keyup", key);
+      window.removeEventListener("blur", release);
+      release();
+    };
+  }, [active]);
+  const finger = (name, down) => (event) => {
+    event.preventDefault();
+    hold(name, down);
+    // A finger that leaves the button still releases it.
+    if (down) event.target.setPointerCapture(event.pointerId);
+  };
+  return html`<div class="joystick" role="group" aria-label="Joystick">
+    ${BUTTONS.map(
+      ([name, sign]) =>
+        html`<button
+          key=${name}
+          type="button"
+          class=${`secondary outline ${name.toLowerCase()}`}
+          aria-label=${name.toLowerCase()}
+          disabled=${!active}
+          onPointerDown=${finger(name, true)}
+          onPointerUp=${finger(name, false)}
+          onPointerCancel=${finger(name, false)}
+          onContextMenu=${(event) => event.preventDefault()}
+        >
+          ${sign}
+        </button>`,
+    )}
+  </div>`;
+}
