@@ -98,3 +98,24 @@ def test_reconstructions_of_longer_codes_have_a_lower_error():
     assert images.shape == (codes.SHOWN + codes.NOISE, 1, 8, 8)
     assert 0 < long < 0.8 * short
     assert (codes.reconstructions("2 numbers", epochs=1)[1] != images).any()
+
+
+def test_best_curves_take_the_best_rate_of_three_seeds(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(batches, "EPOCHS", {256: 1})
+    monkeypatch.setattr(batches, "RATES", (1e-4, 0.3, 1e-3))
+    rate, losses, seconds = batches.best_curves(256)
+    assert rate == 0.3 and losses.shape == (3, 2) and seconds.shape == (2,)
+    for seed in range(3):
+        assert np.array_equal(losses[seed], batches.batch_curve(256, 0.3, 1, seed)[0])
+    assert len(set(losses[:, 1])) == 3
+
+
+def test_reconstructions_of_a_code_larger_than_the_image_copy_noise_unless_regularised():
+    noise = codes.shown_images()[codes.SHOWN :]
+    errors, copied = {}, {}
+    for arm in ("512, no penalty", "512, noise .5"):
+        errors[arm], images = codes.reconstructions(arm, epochs=20)
+        copied[arm] = (images[codes.SHOWN :] - noise).square().mean().item()
+    # The error of digits is low because the network copies; it learns to copy noise as well.
+    assert errors["512, no penalty"] < 0.5 * errors["512, noise .5"]
+    assert copied["512, no penalty"] < 0.95 * copied["512, noise .5"]

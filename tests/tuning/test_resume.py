@@ -7,11 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from genray import cli
+from genray.gen.learned_optimizer.config import LearnedOptimizerModelConfig
+from genray.gen.learned_optimizer.network import LearnedRule
+from genray.gen.learned_optimizer.use import KIND
+from genray.runs.modelstore import save_model
 from tests.helpers.tuning import check_clones, clones_of
 from tuning.trials import TrialRow, read_trials
 
@@ -80,11 +86,18 @@ def resumed(sweep: Path, before: dict[str, TrialRow]) -> list[TrialRow]:
     return rows
 
 
-def test_resume_sweep_continues_a_killed_comparison(tmp_path):
+def save_learned_optimizer(folder: Path) -> Path:
+    """Save an untrained learned optimizer, whose updates are at most about 1e-4."""
+    torch.manual_seed(0)
+    rule = LearnedRule(LearnedOptimizerModelConfig(lstm_units=2, output_scale=1e-4))
+    return save_model(folder, KIND, {"model": asdict(rule.config)}, rule.state_dict(), "card")
+
+
+def test_resume_sweep_continues_a_killed_comparison_with_a_learned_optimizer(tmp_path):
     sweep = tmp_path / "sweep"
     words = (
         "--arms",
-        "adam",
+        f"learned:{save_learned_optimizer(tmp_path / 'rule')}",
         "--trials",
         "4",
         "--seeds",
