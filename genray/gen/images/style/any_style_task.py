@@ -22,6 +22,7 @@ from genray.gen.images.style.gram import grams
 from genray.gen.images.style.losses import content_loss, style_loss, total_variation
 from genray.gen.images.style.network_parts import MAX_SIDE
 from genray.gen.images.style.sources import StyleSet, open_styles
+from genray.gen.images.style.steadiness import unsteadiness
 from genray.gen.training.fit import Batch, Export
 
 
@@ -93,10 +94,13 @@ class AnyStyleTask(StyleTask):
         features = self.features
         return deepest_layer(features, self.multiple) or features.layers[0]
 
-    def losses(self, content_BCHW: Tensor, style_BCHW: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def losses(
+        self, content_BCHW: Tensor, style_BCHW: Tensor, steady: bool = False
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Style each content with the style of the same row; returns (losses, styled pictures).
 
-        The losses are "loss" and its parts before weighting.
+        The losses are "loss" and its parts before weighting. `steady`: with the change of the
+        result when the content is disturbed.
         """
         # The targets are the style's activations, and the content's activations with the style's
         # statistics.
@@ -132,6 +136,16 @@ class AnyStyleTask(StyleTask):
                 min=1e-4
             )
             loss = loss + self.config.identity_weight * parts["identity"]
+        if steady:
+            other_BCHW, mask_B1HW = self.disturbed(content_BCHW)
+            with torch.no_grad():
+                found = self.activations(other_BCHW, self.model.layers)
+                codes = self.model.codes(other_BCHW, found)
+                codes = self.model.restyled(codes, [style_codes], [1.0], 1.0)
+            with self.autocast():
+                other_BCHW = self.model.decoder(codes).float()
+            parts["unsteady"] = unsteadiness(y_BCHW, other_BCHW, mask_B1HW)
+            loss = loss + self.config.steadiness * parts["unsteady"]
         return {"loss": loss, **parts}, y_BCHW
 
     def style_distance(self, found: Mapping[str, Tensor], style: Mapping[str, Tensor]) -> Tensor:
@@ -145,7 +159,8 @@ class AnyStyleTask(StyleTask):
         count = len(self._train_styles)
         drawn_B1 = self.world.uniform(len(batch.x), 1, device=self.device)
         number_B = (drawn_B1[:, 0] * count).long().clamp(max=count - 1)
-        found, _ = self.losses(batch.x, self._train_styles[number_B].float() / 255)
+        styles_BCHW = self._train_styles[number_B].float() / 255
+        found, _ = self.losses(batch.x, styles_BCHW, self.config.steadiness > 0)
         self.updaters["model"].step(found["loss"].log())  # for the reason, see FastStyleTask.step
         return {name: value.detach() for name, value in found.items()}
 

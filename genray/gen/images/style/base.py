@@ -21,6 +21,7 @@ from genray.gen.images.style.network_config import StyleNetConfig
 from genray.gen.images.style.network_parts import MAX_SIDE
 from genray.gen.images.style.sizes import resize
 from genray.gen.images.style.sources import check_style, check_styles
+from genray.gen.images.style.steadiness import disturb
 from genray.gen.training.fit import FitConfig, Task
 from genray.gen.training.optimizers import OptimizerConfig
 from genray.gen.training.updater import Updater
@@ -70,6 +71,10 @@ class StyleTrainConfig:
     """
     tv: float = bounded(5.0, min=0, below=math.inf)
     """Weight of the total variation; larger gives smoother pictures."""
+    steadiness: float = bounded(0.0, min=0, below=math.inf, example=0.1)
+    """Weight of the change of the result when the content is disturbed by noise, and elsewhere by
+    another object; reduces the flicker of clips, and takes some strength from the style.
+    """
     statistics: Literal["moments", "gram"] = "moments"
     """style_any: statistics in the style loss, moments (each channel's mean and deviation, as in
     the paper) or gram (Gram matrices).
@@ -178,6 +183,12 @@ class StyleTask(Task):
         with self.autocast():
             found = self.features(x_BCHW, layers)
         return {layer: f_BCHW.float() for layer, f_BCHW in found.items()}
+
+    def disturbed(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the contents with noise and another object, and where the object is not,
+        [B, 1, H, W].
+        """
+        return disturb(x_BCHW, self.world)
 
     def updater(self, parameters, total_updates: int) -> Updater:
         """Return the updater of the parameters, with the run's optimizer and schedule."""

@@ -23,6 +23,7 @@ from genray.gen.images.style.gram import grams
 from genray.gen.images.style.losses import content_loss, style_loss, total_variation
 from genray.gen.images.style.network_parts import MAX_SIDE
 from genray.gen.images.style.sources import open_style
+from genray.gen.images.style.steadiness import unsteadiness
 from genray.gen.images.style.transformer_net import TransformerNet
 from genray.gen.training.fit import Batch, Export
 from genray.gen.training.world import ALONE, World
@@ -92,6 +93,12 @@ class FastStyleTask(StyleTask):
         with self.autocast():
             y_BCHW = self.model(batch.x)
         found = self.losses(batch.x, y_BCHW.float())
+        if self.config.steadiness:
+            other_BCHW, mask_B1HW = self.disturbed(batch.x)
+            with self.autocast():
+                again_BCHW = self.model(other_BCHW)
+            found["unsteady"] = unsteadiness(y_BCHW.float(), again_BCHW.float(), mask_B1HW)
+            found["loss"] = found["loss"] + self.config.steadiness * found["unsteady"]
         # The optimizer gets the gradient of the loss's logarithm, which has the same minimum and
         # does not depend on the loss's scale. The loss's own gradient is a hundred times larger far
         # from the style than near it, so Adam would make tiny steps until its averages forget the

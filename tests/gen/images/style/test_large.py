@@ -26,8 +26,9 @@ def picture(height: int, width: int, seed: int = 0) -> Tensor:
     return 0.8 * smooth + 0.2 * fine
 
 
-@pytest.mark.parametrize("modulated", [False, True])
-@pytest.mark.parametrize("strip", [1 << 9, 1 << 12, 1 << 20])
+@pytest.mark.parametrize(
+    ("modulated", "strip"), [(False, 1 << 12), (True, 1 << 9), (True, 1 << 20)]
+)
 def test_transformed_in_strips_equals_one_pass(modulated: bool, strip: int):
     torch.manual_seed(0)
     net = TransformerNet(replace(SMALL, modulated=modulated)).eval()
