@@ -28,7 +28,7 @@ GAME = Path(__file__).parents[2] / "docs" / "road_runner.gif"
 def moving_object(count: int) -> Iterator[np.ndarray]:
     """Yield frames of a still photograph with noise, in which an object moves."""
     names = photographs()
-    still, other = (scaled(names[name], 320) for name in ("china.jpg", "flower.jpg"))
+    still, other = (scaled(names[name], 320) for name in ("china", "flower"))
     piece, noise = other[60:140, 100:180], np.random.default_rng(0)
     for number in range(count):
         frame = still.astype(np.float32) + noise.normal(0, 1, still.shape)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from genray.errors import CheckpointError
 from serve.models import Predictor, describe, from_model, load_predictor, to_model
 from serve.png import encode_png
 
@@ -107,10 +106,3 @@ def test_describe_names_no_game_of_a_policy_with_its_own_environment(trained: Pa
     own = {**policy.config, "env": {"game": "pong", "env": "genray.rl.catch:Catch"}}
     about = describe(replace(policy, config=own))
     assert "game" not in about and about["environment"] == "genray.rl.catch:Catch"
-
-
-def test_a_world_model_is_not_loaded(tmp_path: Path):
-    (tmp_path / "config.json").write_text('{"format": 1, "kind": "world"}')
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="a model of kind 'world'; name a model of kind"):
-        load_predictor(tmp_path, "world")

@@ -16,6 +16,7 @@ from genray.gen.data.episodes import Episode, EpisodesSplit
 from genray.gen.sprites.tokens import Token, learn_language
 from genray.gen.world.config import WorldModelConfig
 from genray.gen.world.model import START, STARTS, Game, Start, WorldModel, observed
+from genray.gen.world.rows import encode_whole
 from genray.gen.world.state import Events, Layout, MoveTable, State, fill_inputs, fill_targets
 from genray.gen.world.tracks import Looks, Outcome, Sprite
 
@@ -55,7 +56,7 @@ def learn_game(
         screens_NHW, split.palette_P3, rare=config.rare, most_shapes=config.most_shapes,
         name=name, most_backgrounds=config.most_backgrounds,
     )  # fmt: skip
-    tokens = [language.encode(screen_HW) for screen_HW in screens_NHW]
+    tokens = [encode_whole(language, screen_HW) for screen_HW in screens_NHW]
     mean = float(np.mean([len(each) for each in tokens]))
     require(
         mean <= MOST_TRACKS / 2,
@@ -97,7 +98,7 @@ def read_steps(
 
 def read_sprites(game: Game, screen_HW: np.ndarray) -> list[Sprite]:
     """Return the sprites of a screen."""
-    return game.looks.sprites(game.language.encode(screen_HW), game.language)
+    return game.looks.sprites(encode_whole(game.language, screen_HW), game.language)
 
 
 def reward_number(rewards: Sequence[float], reward: float) -> int:

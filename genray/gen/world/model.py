@@ -20,6 +20,7 @@ from genray.gen.world.config import WorldModelConfig
 from genray.gen.world.inputs import WorldSizes
 from genray.gen.world.language_store import LanguageStore
 from genray.gen.world.network import WorldNetwork
+from genray.gen.world.rows import encode_whole
 from genray.gen.world.state import Events, MoveTable, State
 from genray.gen.world.tracks import Looks, Outcome, Sprite, match
 
@@ -161,7 +162,7 @@ class WorldModel(nn.Module):
 
     def read(self, screen_HW: np.ndarray) -> list[Sprite]:
         """Return the sprites of a screen, uint8 palette indices of the model's palette."""
-        return self.looks.sprites(self.language.encode(screen_HW), self.language)
+        return self.looks.sprites(encode_whole(self.language, screen_HW), self.language)
 
     def paint(self, sprites: Sequence[Sprite]) -> np.ndarray:
         """Return the screen that shows the sprites, palette indices uint8 [H, W]."""
