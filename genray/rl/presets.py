@@ -51,9 +51,15 @@ def road_runner_quick() -> DQNConfig:
             max_grad_norm=10.0,
             average_updates=1_000,
         ),
-        # Rewards are rare at first: 11 in 12,000 random steps, and 21 if random actions are held
-        # for several steps.
-        explore=ExploreConfig(epsilon=0.4, anneal_steps=8_000, persistence=2.0),
+        # Rewards are rare at first: 11 in 12,000 random steps, and 2 to 3 times as many if random
+        # actions are held for long. Later, long holds lose games.
+        explore=ExploreConfig(
+            epsilon=0.4,
+            anneal_steps=8_000,
+            persistence=1.25,
+            max_held_steps=60,
+            max_held_steps_end=10,
+        ),
         collect=CollectConfig(collectors=2, envs_per_collector=4, chunk_rows=16, n_step=10),
         run=RunConfig(
             steps=45_000,
@@ -76,6 +82,7 @@ def road_runner() -> DQNConfig:
         quick,
         network=replace(quick.network, layer_norm=False),
         learner=replace(quick.learner, learning_rate=2.5e-4),
+        explore=ExploreConfig(epsilon=0.4, anneal_steps=8_000, persistence=2.0),
         collect=replace(quick.collect, n_step=5),
         run=replace(quick.run, steps=72_000, evaluate_every=24_000, checkpoint_every=24_000),
     )
