@@ -57,7 +57,7 @@ class Dream:
         require(1 <= limit <= MOST_STEPS, f"a dream of {limit} steps: must lie in 1..{MOST_STEPS}")
         self.model, self.limit = model, limit
         self._sampling = sampling or Sampling()
-        self._quick = drawer or QuickDrawer(model, self._sampling)
+        self._quick = drawer
         self._together: Drawer | None = None
         self.states: list[State] = []
         self.steps: list[int] = []
@@ -115,6 +115,8 @@ class Dream:
 
     def _draw(self, states: Sequence[State], chance_ES4: np.ndarray) -> list[Drawn]:
         if len(states) <= FEW:
+            if self._quick is None:
+                self._quick = QuickDrawer(self.model, self._sampling)
             return self._quick.draw(states, chance_ES4)
         if self._together is None:
             self._together = Drawer(self.model, self._sampling)

@@ -31,12 +31,10 @@ def disturb(x_B3HW: Tensor, world: World) -> tuple[Tensor, Tensor]:
     drawn_B4 = world.uniform(count, 4, device=device)
     noise_B3HW = NOISE * world.normal(count, 3, height, width, device=device)
     inside, near = [], []
-    for length, size_B, place_B, shape in (
-        (height, drawn_B4[:, 0], drawn_B4[:, 1], (-1, 1, 1, 1)),
-        (width, drawn_B4[:, 2], drawn_B4[:, 3], (-1, 1, 1, 1)),
-    ):
-        extent = ((1 + size_B) / 4 * length).round().view(shape)
-        start = (place_B.view(shape) * (length - extent)).round()
+    for length, drawn_B2 in ((height, drawn_B4[:, :2]), (width, drawn_B4[:, 2:])):
+        size_B111, place_B111 = drawn_B2[:, :, None, None, None].unbind(1)
+        extent = ((1 + size_B111) / 4 * length).round()
+        start = (place_B111 * (length - extent)).round()
         at = torch.arange(length, device=device, dtype=x_B3HW.dtype)
         inside.append((at >= start) & (at < start + extent))
         near.append((at >= start - MARGIN) & (at < start + extent + MARGIN))
