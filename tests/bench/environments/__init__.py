@@ -1,0 +1,1 @@
+"""The runs of `bench_environments`: genray's presets and two rivals on Gymnasium's environments."""
