@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from genray.gen.images.pictures import Picture, scaled, to_rgb, to_tensor, with_colours_of
+from genray.gen.images.pictures import (
+    Picture,
+    resized,
+    scaled,
+    to_rgb,
+    to_tensor,
+    with_colours_of,
+)
+from genray.gen.images.style.mask import WHITE, mix, soften
 from serve.builtin import KIND, LITE0
 from serve.errors import BadRequest
 from serve.limits import Limits
@@ -21,6 +29,9 @@ if TYPE_CHECKING:
 
 TRANSLATOR = "translator"
 """The kind of models of pix2pix and CycleGAN."""
+
+FEATHER = 1.0
+"""Width of the soft edge of a mask, in percent of the longer side, as of `genray stylize`."""
 
 Progress = Callable[[int, int], None]
 """Function of the number of finished steps and the total number of steps."""
@@ -97,14 +108,56 @@ def edit(
     limits: Limits,
     check: Callable[[], None] = lambda: None,
     progress: Progress = lambda done, total: None,
+    mask: Picture | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return (the result as uint8 [H, W, 3], a JSON-serializable description of the edit).
 
-    `check` and `progress` are called between the steps of an iterative edit. Raises BadRequest,
-    ConfigError, and any exception of `check`.
+    `check` and `progress` are called between the steps of an iterative edit. `mask`: a picture of
+    the content's size, where it is transparent the content is edited, and elsewhere it stays as it
+    is. Raises BadRequest, ConfigError, and any exception of `check`.
     """
     check()
     rgb = scaled(content.rgb, min(options.longest, max(content.rgb.shape[:2])))
+    edited_HW = None if mask is None else _edited_area(mask, content)
+    result, about = _edit(predictor, rgb, content, styles, options, limits, check, progress)
+    if edited_HW is None:
+        return result, about
+    weight_HW = soften(edited_HW, FEATHER, *result.shape[:2])
+    outside = rgb if rgb.shape == result.shape else resized(rgb, *result.shape[:2])
+    return mix(result, outside, weight_HW), {**about, "mask": {"feather": FEATHER}}
+
+
+def _edited_area(mask: Picture, content: Picture) -> np.ndarray:
+    """Return the area that a mask selects, uint8 [H, W], 255 where the mask is transparent. Raises
+    BadRequest for another size than the content's, and for a mask without transparent pixels.
+    """
+    (tall, wide), (height, width) = mask.rgb.shape[:2], content.rgb.shape[:2]
+    if (tall, wide) != (height, width):
+        raise BadRequest(
+            f"mask: {wide}x{tall} pixels, and the image has {width}x{height}; send a mask of the "
+            "image's size",
+            param="mask",
+        )
+    if mask.alpha is None or mask.alpha.min() > WHITE:
+        raise BadRequest(
+            "mask: has no transparent pixels, so that nothing would be edited; make the area to "
+            "edit transparent",
+            param="mask",
+        )
+    return 255 - mask.alpha
+
+
+def _edit(
+    predictor: Predictor,
+    rgb: np.ndarray,
+    content: Picture,
+    styles: Sequence[Picture],
+    options: EditOptions,
+    limits: Limits,
+    check: Callable[[], None],
+    progress: Progress,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Edit the whole picture. `rgb`: the content at the size of the result."""
     if predictor.kind in ("classifier", KIND):
         return _dream(predictor, rgb, options, limits, check, progress)
     if predictor.kind == TRANSLATOR:

@@ -11,8 +11,8 @@ from fastapi.responses import StreamingResponse
 from serve.edits import edit
 from serve.errors import ApiError, InternalError
 from serve.middleware import TooSlow
-from serve.routes.common import note_model, picture_of, refusals
-from serve.routes.openai import EDITS, edit_form, editor
+from serve.routes.common import note_model, refusals
+from serve.routes.edit_form import EDITS, edit_form, editor
 from serve.sending import error_body
 from serve.service import Check, Service
 
@@ -39,8 +39,8 @@ def edit_routes(service: Service) -> APIRouter:
         },
     )
     async def edits(request: Request) -> StreamingResponse:
-        options, contents, output = await edit_form(request, service)
-        predictor = await editor(service, options.model)
+        form = await edit_form(request, service)
+        predictor = await editor(service, form.options.model)
         note_model(request.scope["state"], predictor)
         loop, lines = asyncio.get_running_loop(), asyncio.Queue[bytes | None]()
 
@@ -49,12 +49,11 @@ def edit_routes(service: Service) -> APIRouter:
 
         def work(check: Check) -> bytes:
             report(0, 0)
-            content, *styles = (
-                picture_of(each, service.limits, f"image {index + 1}")
-                for index, each in enumerate(contents)
+            content, styles, mask = form.pictures(service.limits)
+            result, about = edit(
+                predictor, content, styles, form.options, service.limits, check, report, mask
             )
-            result, about = edit(predictor, content, styles, options, service.limits, check, report)
-            encoded = output.encode(result).decode("ascii")
+            encoded = form.output.encode(result).decode("ascii")
             return _line({"model": predictor.name, "about": about, "b64_json": encoded})
 
         async def work_in_time() -> bytes:

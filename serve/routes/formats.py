@@ -25,7 +25,7 @@ ONLY: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "partial_images": ((0,), "must be 0: no partial pictures are made"),
     "frame_count": ((1,), "must be 1: no clips are made here; see /api/walk"),
     "frame_duration_ms": ((), "is not supported: no clips are made here; see /api/walk"),
-    "mask": ((), "is not supported: an edit changes the whole picture; leave it out"),
+    "mask": ((), "must be a PNG file of /v1/images/edits"),
     "markup": ((), "is not supported: leave it out"),
     "svg": ((), "is not supported: pictures are made of pixels; leave it out"),
     "complexity": ((), "is not supported: leave it out"),

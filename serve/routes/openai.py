@@ -6,7 +6,6 @@ fields; pictures are returned as `b64_json` or as a data URL.
 [https://platform.openai.com/docs/api-reference/images]
 """
 
-import asyncio
 import time
 from typing import Annotated, Any, Literal
 
@@ -15,8 +14,8 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, ValidationError
 
-from serve.builtin import LITE0, builtin_card, builtin_names, load_lite0
-from serve.edits import TRANSLATOR, EditOptions, edit
+from serve.builtin import builtin_card, builtin_names
+from serve.edits import edit
 from serve.errors import BadRequest, TooLarge
 from serve.fast_path import FastHandler, FastRequest, FastResponse
 from serve.models import Arrays, Predictor, describe, image_spec
@@ -25,9 +24,9 @@ from serve.routes.common import (
     Body,
     json_answer,
     note_model,
-    picture_of,
     refusals,
 )  # fmt: skip
+from serve.routes.edit_form import EDITS, edit_form, editor
 from serve.routes.formats import Output
 from serve.service import Check, Service, finite
 
@@ -121,22 +120,21 @@ def openai_routes(service: Service) -> APIRouter:
         },
     )
     async def edits(request: Request) -> Response:
-        options, contents, output = await edit_form(request, service)
-        predictor = await editor(service, options.model)
+        form = await edit_form(request, service)
+        predictor = await editor(service, form.options.model)
         note_model(request.scope["state"], predictor)
 
         def written(check: Check) -> tuple[bytes, str]:
             # Decoded pictures take up to 75 MB each, so they are decoded only when this request's
             # turn comes.
-            content, *styles = (
-                picture_of(each, service.limits, f"image {index + 1}")
-                for index, each in enumerate(contents)
+            content, styles, mask = form.pictures(service.limits)
+            result, about = edit(
+                predictor, content, styles, form.options, service.limits, check, mask=mask
             )
-            result, about = edit(predictor, content, styles, options, service.limits, check)
             answer = {"created": int(time.time()), "model": predictor.name, "about": about}
             height, width = result.shape[:2]
-            return output.answer(
-                answer, [output.encode(result)], (width, height), "image_edit.completed"
+            return form.output.answer(
+                answer, [form.output.encode(result)], (width, height), "image_edit.completed"
             )
 
         body, media_type = await service.run_slow(written)
@@ -248,134 +246,3 @@ def _latents(
         )
     with np.errstate(over="ignore"):
         return [], finite(np.asarray(body.latent, np.float32), "latent")
-
-
-async def editor(service: Service, name: str) -> Predictor:
-    """Return the model of an edit. An empty name chooses the first style model, or else the first
-    translator. Raises ApiError.
-    """
-    if name == LITE0 and name not in service.registry.models:
-        return await asyncio.to_thread(load_lite0)  # the first call reads a file
-    return service.model(name) if name else _defaulteditor(service)
-
-
-def _defaulteditor(service: Service) -> Predictor:
-    models = service.models()
-    for wanted in ("style_", TRANSLATOR):
-        for predictor in models:
-            if predictor.kind.startswith(wanted):
-                return predictor
-    raise BadRequest(
-        "model: no style model is loaded; name lite0 or a classifier to dream with, or train a "
-        "style model: genray train style",
-        param="model",
-    )
-
-
-MAX_FILES, MAX_FIELDS = 8, 32
-EDITS: dict[str, Any] = {
-    "type": "object",
-    "required": ["image"],
-    "properties": {
-        "image": {
-            "description": (
-                "The picture; further pictures (or `image[]`) are styles for a style_any model."
-            ),
-            "anyOf": [
-                {"type": "string", "format": "binary"},
-                {"type": "array", "items": {"type": "string", "format": "binary"}},
-            ],
-        },
-        "model": {
-            "type": "string",
-            "description": "The name of a style model, a translator (pix2pix, CycleGAN) or a "
-            "classifier, or lite0, which is built in and makes dreams; none: the first style "
-            "model, or else the first translator.",
-        },
-        "prompt": {"type": "string", "description": "Ignored."},
-        "size": {
-            "type": "string",
-            "description": "`auto`, or the longest side in pixels as SIDExSIDE.",
-        },
-        "n": {"type": "integer", "minimum": 1, "maximum": 1},
-        "alpha": {
-            "type": "number",
-            "minimum": 0,
-            "maximum": 1,
-            "description": "Strength of the style; 1 applies the full style.",
-        },
-        "keep_colours": {"type": "boolean"},
-        "direction": {
-            "type": "string",
-            "enum": ["a_to_b", "b_to_a"],
-            "description": "The direction of a translator.",
-        },
-        "prepare": {
-            "type": "boolean",
-            "description": "Make a translator's input from the picture, such as its edges.",
-        },
-        "layer": {"type": "string", "description": "The layer that a dream excites."},
-        "channels": {
-            "type": "string",
-            "description": "Channels of the layer that a dream excites, e.g. `12,40`; none: all.",
-        },
-        "steps": {
-            "type": "integer",
-            "minimum": 1,
-            "description": "Gradient steps of a dream at each of "
-            "its sizes; none: 8 with a classifier, 24 with lite0.",
-        },
-        "seed": {"type": "integer", "minimum": 0},
-        "response_format": {"type": "string", "enum": ["b64_json", "url"]},
-        "output_format": {"type": "string", "enum": ["png", "jpeg", "webp"]},
-        "output_compression": {"type": "integer", "minimum": 0, "maximum": 100},
-        "stream": {"type": "boolean", "description": "Send an event `image_edit.completed`."},
-        "background": {"type": "string", "enum": ["auto", "opaque"]},
-    },
-}
-
-
-async def edit_form(request: Request, service: Service) -> tuple[EditOptions, list[bytes], Output]:
-    """Parse a multipart form. Returns (the options, the picture files, the form of the answer)."""
-    from starlette.datastructures import UploadFile
-    from starlette.exceptions import HTTPException
-    from starlette.formparsers import MultiPartException
-
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise BadRequest("send a multipart/form-data body with the field `image`", param="image")
-    contents: list[bytes] = []
-    fields: dict[str, str] = {}
-    try:
-        # The form is closed at the end, because its large parts are temporary files.
-        async with request.form(
-            max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=2**16
-        ) as form:
-            for key, value in form.multi_items():
-                if not isinstance(value, UploadFile):
-                    fields[key] = value
-                elif key in ("image", "image[]", "style"):
-                    contents.append(await value.read())
-                else:  # e.g. a mask
-                    fields.setdefault(key, "a file")
-    except (
-        HTTPException,
-        MultiPartException,
-        ValueError,
-        AssertionError,
-        KeyError,
-        RuntimeError,
-    ) as error:
-        many = str(getattr(error, "detail", error)).startswith("Too many")
-        raise BadRequest(
-            f"image: a form may have at most {MAX_FILES} files and {MAX_FIELDS} fields"
-            if many
-            else "the multipart body cannot be read",
-            param="image",
-        ) from error
-    if not contents:
-        raise BadRequest("image: send a picture as a file in this field", param="image")
-    return (
-        EditOptions.read(fields, service.limits),
-        contents,
-        Output.read(fields),
-    )

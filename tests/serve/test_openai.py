@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -356,9 +357,33 @@ def test_generations_and_edits_refuse_options_that_they_cannot_honour(
             client.images.edit(model="waves", image=png(photo), prompt="", **options)
 
 
-def test_edits_refuse_a_mask(client: openai.OpenAI, photo: np.ndarray):
+def test_edits_change_the_transparent_area_of_a_mask_only(client: openai.OpenAI, photo: np.ndarray):
+    height, width = photo.shape[:2]
+    whole = edited(client, photo)
+    alpha_HW1 = np.full((height, width, 1), 255, np.uint8)
+    alpha_HW1[:, : width // 2] = 0
+    found = edited(client, photo, mask=png(np.dstack([photo, alpha_HW1])))
+    edge = width // 8
+    np.testing.assert_array_equal(found[:, : width // 2 - edge], whole[:, : width // 2 - edge])
+    np.testing.assert_array_equal(found[:, width // 2 + edge :], photo[:, width // 2 + edge :])
+    assert not np.array_equal(whole[:, width // 2 + edge :], photo[:, width // 2 + edge :])
+
+
+def edited(client: openai.OpenAI, photo: np.ndarray, **options: Any) -> np.ndarray:
+    answer = client.images.edit(model="waves", image=png(photo), prompt="", **options)
+    assert answer.data and answer.data[0].b64_json
+    with Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json))) as opened:
+        return np.asarray(opened)
+
+
+def test_edits_refuse_masks_of_another_size_or_without_transparency(
+    client: openai.OpenAI, photo: np.ndarray
+):
+    for mask, message in ((photo, "no transparent"), (photo[:-1], "send a mask of the image")):
+        with pytest.raises(openai.BadRequestError, match=message):
+            client.images.edit(model="waves", image=png(photo), mask=png(mask), prompt="")
     with pytest.raises(openai.BadRequestError, match="mask"):
-        client.images.edit(model="waves", image=png(photo), mask=png(photo), prompt="")
+        client.images.generate(model="digits-gan", prompt="", extra_body={"mask": "a"})
 
 
 def test_edits_name_the_limit_of_files(web: Web, photo: np.ndarray):
