@@ -24,6 +24,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 LONGEST = 60  # lines
 PROGRAMS = {
     "blind_catch",
+    "colour_photo",
     "local_agent",
     "masked_environment",
     "onnx_policy",
@@ -132,6 +133,12 @@ def test_train_sprites_example(run: Run, tmp_path: Path):
     printed = run("train_sprites", "--game", "breakout", "--screens", 120, "--steps", 3)
     assert "validation" in printed and "exact" in printed
     assert (tmp_path / "screens.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_colour_photo_example(run: Run, tmp_path: Path):
+    printed = run("colour_photo", "--size", 64, "--steps", 2, "--batch-size", 2)
+    assert printed.count("error of held-out crops") == 2
+    assert (tmp_path / "coloured.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_style_photo_example(run: Run, tmp_path: Path):
