@@ -25,6 +25,7 @@ from genray.gen.images.style.presets import (
     style_best,
     style_fast,
     style_fast_full,
+    style_micro,
 )
 from genray.gen.learned_optimizer.config import LearnedOptimizerConfig
 from genray.gen.learned_optimizer.presets import (
@@ -192,8 +193,8 @@ FAMILIES: dict[str, Family] = {
     "style": Family(
         StyleTrainConfig,
         style_task,
-        _named(style_fast, style_best, style_any, style_fast_full, style_any_full),
-        "style models: one style (Johnson) or any (AdaIN) in one pass",
+        _named(style_fast, style_best, style_any, style_fast_full, style_any_full, style_micro),
+        "style models: one style (Johnson) or any (AdaIN, MicroAST) in one pass",
     ),
     "optimizer": Family(
         LearnedOptimizerConfig,

@@ -7,8 +7,9 @@ contents in their own colours) with the same features, crops and otherwise its o
 Times are CPU seconds of one thread.
 
 `--preset style_best`, `--style painting.png`, `--data folder:photographs` and `--crops 12` choose
-the network and the held-out pictures; `--any` measures the preset for any style instead, with
-`--styles folder:paintings`. `--run RUN` evaluates a finished run of `genray train style`.
+the network and the held-out pictures; `--any` measures the preset for any style instead (`--micro`:
+MicroAST), with `--styles folder:paintings`. `--run RUN` evaluates a finished run of `genray train
+style`.
 """
 
 import argparse
@@ -28,11 +29,12 @@ from genray.gen.data.load import load_data
 from genray.gen.data.sources import load_folder
 from genray.gen.data.types import Split
 from genray.gen.images.style.any_style_task import AnyStyleTask
-from genray.gen.images.style.base import StyleTrainConfig
+from genray.gen.images.style.base import EVALUATED_ROWS, StyleTrainConfig
 from genray.gen.images.style.config import StyleConfig
+from genray.gen.images.style.losses import content_loss
 from genray.gen.images.style.one_style_task import FastStyleTask, style_task
 from genray.gen.images.style.optimise import stylize
-from genray.gen.images.style.presets import style_any, style_best, style_fast
+from genray.gen.images.style.presets import style_any, style_best, style_fast, style_micro
 from genray.gen.training.fit import Fit
 from genray.runs.rundir import RunDir
 from tests.bench.common import describe_machine, last_json_line, print_table
@@ -184,7 +186,13 @@ def anything(
         )
         with torch.no_grad():
             there = task.evaluate_in(Split(contents), styles)
-        more = {"any_style_loss_of_unstyled_others": there["style_of_unstyled"]}
+            content = content_error(task, contents, styles)
+        more = {
+            "any_style_loss_of_unstyled_others": there["style_of_unstyled"],
+            "any_content_loss_others": content,
+            "any_identity_others": there["identity"],
+        }
+        print(f"content loss at {' '.join(task.content_layers)}: {content:.3f}")
         print(f"{len(contents)} contents in {len(styles)} styles of other folders: {there}")
     content, style = (
         torch.rand(1, 3, 256, 256),
@@ -205,6 +213,20 @@ def anything(
     }
 
 
+def content_error(task: AnyStyleTask, contents: Tensor, styles: Tensor) -> float:
+    """Return the mean content loss of contents in styles, in turn; uint8 [N, 3, side, side].
+
+    The loss compares a result with its content, also for networks that are trained by another one.
+    """
+    rows, found = contents[:EVALUATED_ROWS].float() / 255, 0.0
+    for number, x_3HW in enumerate(rows):
+        style_1CHW = styles[number % len(styles)][None].float() / 255
+        wanted = task.activations(x_3HW[None], task.content_layers)
+        y_1CHW = task.model(x_3HW[None], style_1CHW)
+        found += float(content_loss(task.activations(y_1CHW, task.content_layers), wanted))
+    return found / len(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=0, help="of the training; 0: the presets'")
@@ -213,6 +235,7 @@ def main() -> None:
     parser.add_argument("--data", help="the contents, such as folder:photographs")
     parser.add_argument("--crops", type=int, default=CROPS, help="held-out pictures to optimise")
     parser.add_argument("--any", action="store_true", help="the preset for any style")
+    parser.add_argument("--micro", action="store_true", help="any: the preset style_micro")
     parser.add_argument("--styles", help="training styles for any style, such as folder:paintings")
     parser.add_argument("--others", nargs=2, type=Path, help="any: folders of contents and styles")
     parser.add_argument("--run", type=Path, help="a run to evaluate; nothing is trained")
@@ -221,7 +244,8 @@ def main() -> None:
     torch.set_num_threads(1)
     print(describe_machine())
     steps = 8 if arguments.quick else arguments.steps
-    config = style_any() if arguments.any else PRESETS[arguments.preset]()
+    anys = style_micro() if arguments.micro else style_any()
+    config = anys if arguments.any else PRESETS[arguments.preset]()
     config = replace(config, features="lite0")
     if arguments.data:
         config = replace(config, data=replace(config.data, data=arguments.data))

@@ -140,6 +140,7 @@ TASKS = {
     "cyclegan": cyclegan,
     "style-fast": lambda: style("style_fast"),
     "style-any": lambda: style("style_any"),
+    "style-micro": lambda: style("style_micro"),
 }
 
 

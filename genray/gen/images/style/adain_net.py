@@ -16,18 +16,9 @@ from torch import Tensor, nn
 from genray.errors import require
 from genray.gen.images.features import Features, build_features
 from genray.gen.images.style.adain import adain, match_covariance
-from genray.gen.images.style.config import normalise_weights
+from genray.gen.images.style.any_style_net import AnyStyleNet
 from genray.gen.images.style.network_config import StyleNetConfig, net_config
-from genray.gen.images.style.network_parts import (
-    LEAST_SIDE,
-    MAX_SIDE,
-    Residual,
-    check_alpha,
-    check_picture,
-    conv,
-    pad_to_multiple,
-)
-from genray.gen.images.style.sizes import resize
+from genray.gen.images.style.network_parts import Residual, conv
 from genray.gen.images.style.strips import WHOLE
 
 
@@ -101,7 +92,7 @@ def deepest_layer(features: Features, stride: int) -> str:
     return fitting[-1] if fitting else ""
 
 
-class AdaINNet(nn.Module):
+class AdaINNet(AnyStyleNet[list[Tensor]]):
     """Styles a picture with any style in one pass: a fixed encoder, adaptive instance
     normalisation (AdaIN), and a trained decoder.
 
@@ -126,7 +117,6 @@ class AdaINNet(nn.Module):
         style_side: int,
         about: dict[str, Any] | None = None,
     ):
-        super().__init__()
         config = replace(config, encoder_layer=config.encoder_layer or encoder.layers[-1])
         encoder.check_layers([config.encoder_layer], "--encoder-layer")
         # Number of times that the encoder halves the picture's sides.
@@ -141,9 +131,9 @@ class AdaINNet(nn.Module):
             f"--widths {' '.join(map(str, config.widths))}: {config.encoder_layer} has "
             f"1/{2**scales} of the picture's size; give {scales + 1} widths",
         )
-        self.config, self.about = config, about or {}
-        self.style_side, self.max_side, self.multiple = style_side, MAX_SIDE, 2**scales
-        self.min_side = max(LEAST_SIDE, encoder.least_side([config.encoder_layer]))
+        least_side = encoder.least_side([config.encoder_layer])
+        super().__init__(style_side, 2**scales, least_side, about)
+        self.config = config
         self.encoder = encoder
         self.layers = [config.encoder_layer]
         if config.skips:
@@ -196,64 +186,42 @@ class AdaINNet(nn.Module):
         content, style = self.encode_picture(content_BCHW), self.encode_picture(style_BCHW)
         return self.decoder(self.restyled(content, [style], [1.0], 1.0))
 
-    @torch.no_grad()
-    def stylize(
+    def encode_style(self, style_1CHW: Tensor) -> list[Tensor]:
+        """Return the codes of a style."""
+        return self.encode_picture(style_1CHW)
+
+    def restyle(
         self,
         content_1CHW: Tensor,
-        styles: Sequence[Tensor] = (),
-        *,
-        weights: Sequence[float] = (),
-        alpha: float = 1.0,
+        styles: Sequence[list[Tensor]],
+        weights: Sequence[float],
+        alpha: float,
     ) -> Tensor:
-        """Return the content in a mixture of the styles, [1, 3, H, W] in 0..1.
+        """Return a content in a mixture of the styles; see `AnyStyleNet.restyle`.
 
         Contents of more than `WHOLE` pixels are encoded in tiles and decoded in strips, with the
         same result up to rounding, if the encoder is lite0 or a stack of convolutions.
-        `weights`: weights of the styles (default: equal). `alpha`: strength of the style; 0 decodes
-        the content's own activations, 1 applies the full style. Styles larger than in training are
-        scaled down. Raises ConfigError for missing styles, or invalid weights, `alpha` or sizes.
         """
-        require(
-            len(styles) >= 1,
-            "a style_any model needs a style: name one or more style pictures",
-        )
-        check_alpha(alpha)
-        mix = normalise_weights(weights, len(styles))
-        check_picture("content", content_1CHW, self.max_side, self.min_side)
-        for number, style in enumerate(styles, 1):
-            check_picture(f"style {number}", style, 8 * self.max_side)
-        # Encode the styles and the content, replace the content's statistics, decode, and crop the
-        # padding.
-        height, width = content_1CHW.shape[-2:]
-        codes = [
-            self.encode_picture(pad_to_multiple(self.at_training_size(style), self.multiple))
-            for style in styles
-        ]
-        padded = pad_to_multiple(content_1CHW, self.multiple)
-        if height * width > WHOLE:
+        if content_1CHW.shape[-2] * content_1CHW.shape[-1] > WHOLE:
             from genray.gen.images.style.large_adain import encoder_halo, restyle_in_tiles
 
             halo = encoder_halo(self.encoder)
             if halo is not None:
-                styled = restyle_in_tiles(self, padded, codes, mix, alpha, halo=halo)
-                return styled[..., :height, :width]
-        content = self.encode_picture(padded)
-        return self.decoder(self.restyled(content, codes, mix, alpha))[..., :height, :width]
+                return restyle_in_tiles(self, content_1CHW, styles, weights, alpha, halo=halo)
+        content = self.encode_picture(content_1CHW)
+        return self.decoder(self.restyled(content, styles, weights, alpha))
 
-    def at_training_size(self, style_1CHW: Tensor) -> Tensor:
-        """Scale a style so that its shorter side is at most `style_side`, as in training, and large
-        enough for the encoder.
-        """
-        height, width = style_1CHW.shape[-2:]
-        side = max(min(height, width, self.style_side), self.min_side)
-        if min(height, width) == side:
-            return style_1CHW
-        scale = side / min(height, width)
-        return resize(style_1CHW, round(height * scale), round(width * scale)).clamp(0, 1)
+    def unchanged(self, x_BCHW: Tensor) -> Tensor:
+        """Return the pictures decoded without a style."""
+        return self.decoder(self.encode_picture(x_BCHW))
 
 
-def build_style_any(config: dict[str, Any]) -> AdaINNet:
+def build_style_any(config: dict[str, Any]) -> AnyStyleNet:
     """Build a model of kind "style_any" from its config, for the model store."""
+    if config.get("architecture") == "micro":
+        from genray.gen.images.style.micro_net import build_micro
+
+        return build_micro(config)
     return AdaINNet(
         net_config(config),
         build_features(config["encoder"]),

@@ -5,12 +5,12 @@ Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from genray.errors import require
 from genray.gen.data.types import Data, Split, need_images
@@ -59,6 +59,8 @@ class AnyStyleTask(StyleTask):
     """
 
     shown = ("loss", "style", "content", "identity")
+    trains_all = False
+    """Whether all weights of the network are trained, or those of its decoder."""
     styles: StyleSet
 
     def begin_stage(self, stage: int, data: Data, total_updates: int) -> Data:
@@ -80,12 +82,18 @@ class AnyStyleTask(StyleTask):
             f"--style-size {side}: {features.name} needs pictures of at least {features.min_side} "
             "pixels",
         )
-        layer = config.model.encoder_layer or self.default_encoder_layer()
-        features.check_layers([layer], "--encoder-layer")
-        self.networks["model"] = AdaINNet(config.model, features.up_to(layer), side)
-        self.updaters["model"] = self.updater(self.model.decoder.parameters(), total_updates)
+        self.networks["model"] = self.make_network(side)
+        trained = self.model.parameters() if self.trains_all else self.model.decoder.parameters()
+        self.updaters["model"] = self.updater(trained, total_updates)
         self._train_styles = self.styles.train.to(self.device)
         return data
+
+    def make_network(self, side: int) -> nn.Module:
+        """Return a new network. `side`: side of the style pictures in pixels."""
+        config, features = self.config.model, self.features
+        layer = config.encoder_layer or self.default_encoder_layer()
+        features.check_layers([layer], "--encoder-layer")
+        return AdaINNet(config, features.up_to(layer), side)
 
     def default_encoder_layer(self) -> str:
         """Return the deepest layer of the size at which the decoder begins; if there is none, the
@@ -199,31 +207,39 @@ class AnyStyleTask(StyleTask):
         """
         x_BCHW = data.test.first(6).all().to(self.device)
         side = x_BCHW.shape[-1]
-        rows = [torch.zeros_like(x_BCHW[:1]), x_BCHW, torch.zeros_like(x_BCHW[:1])]
-        codes = self.model.encode_picture(x_BCHW)
-        rows.append(self.model.decoder(codes))
+        black = torch.zeros_like(x_BCHW[:1])
+        rows = [black, x_BCHW, black, self.model.unchanged(x_BCHW)]
         for style in self.styles.test[:6]:
             one = style[None].to(self.device).float() / 255
-            restyled = self.model.restyled(codes, [self.model.encode_picture(one)], [1.0], 1.0)
-            rows += [fit_square(one, side), self.model.decoder(restyled)]
+            rows += [fit_square(one, side), self.model(x_BCHW, one)]
         return {"styled": image_grid(torch.cat(rows), 0.0, 1.0, len(x_BCHW) + 1)}
 
     def export(self) -> Export:
         """Return the network, its encoder's config and its card."""
-        model = cast(AdaINNet, self.model)
-        widths = " ".join(map(str, model.config.widths))
+        model = self.model
         card = (
             f"# Style model for any style\n\nStyles a picture of up to {MAX_SIDE} pixels a side in "
-            "the manner of others, in "
-            f"one pass: adaptive instance normalisation behind {model.config.encoder_layer} of "
-            f"{self.features.about['note']}; a decoder of {widths} channels, trained on "
+            f"the manner of others, in one pass: {self.about_network()}, trained on "
             f"{self.styles.name}.\n"
         )
         credits = self.styles.credits
         if credits:
             card += "\nThe styles:\n\n" + "".join(f"- {credit}\n" for credit in credits)
         more = {"style_credits": list(credits)} if credits else {}
-        config = self.described(styles=self.styles.name, **more)
-        config["encoder_layer"] = model.config.encoder_layer
-        config |= {"encoder": model.encoder.config(), "style_side": model.style_side}
+        config = self.described(styles=self.styles.name, **more) | self.network_config()
+        config["style_side"] = model.style_side
         return Export("style_any", config, dict(model.state_dict()), card)
+
+    def about_network(self) -> str:
+        """Return the words of the card that describe the network."""
+        model = cast(AdaINNet, self.model)
+        widths = " ".join(map(str, model.config.widths))
+        return (
+            f"adaptive instance normalisation behind {model.config.encoder_layer} of "
+            f"{self.features.about['note']}; a decoder of {widths} channels"
+        )
+
+    def network_config(self) -> dict[str, Any]:
+        """Return the entries of config.json that this network needs."""
+        model = cast(AdaINNet, self.model)
+        return {"encoder_layer": model.config.encoder_layer, "encoder": model.encoder.config()}

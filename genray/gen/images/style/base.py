@@ -36,23 +36,25 @@ EVALUATED_ROWS = 96
 
 @dataclass(frozen=True, kw_only=True)
 class StyleTrainConfig:
-    """Configuration of a style network. `style_fast` learns one style; `style_any` learns to apply
-    any style.
+    """Configuration of a style network. `style_fast` learns one style; `style_any` (AdaIN) and
+    `style_micro` (MicroAST) learn to apply any style.
     """
 
     data: DataConfig = field(default_factory=lambda: DataConfig(data="photos", size=96))
     fit: FitConfig = field(default_factory=FitConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     model: StyleNetConfig = field(default_factory=StyleNetConfig)
-    method: Literal["style_fast", "style_any"] = "style_fast"
+    method: Literal["style_fast", "style_any", "style_micro"] = "style_fast"
     style: StyleName = "pattern:7"
     """style_fast: the style picture, a JPEG, PNG or WebP file, or pattern:SEED for a procedural
     pattern.
     """
     styles: StylesName = "patterns"
-    """style_any: the training styles, patterns (procedural) or folder:PATH of paintings."""
+    """style_any, style_micro: the training styles, patterns (procedural) or folder:PATH of
+    paintings.
+    """
     num_styles: int = 120
-    """style_any: number of patterns."""
+    """style_any, style_micro: number of patterns."""
     style_size: int = 0
     """Longest side of the style pictures in training, in pixels; larger gives larger strokes. 0:
     the same as --size.
@@ -64,7 +66,7 @@ class StyleTrainConfig:
     style_layers: tuple[str, ...] = ()
     """Layers of the style loss; empty: the features' default."""
     content_layers: tuple[str, ...] = ()
-    """style_fast: layers of the content loss; empty: the features' default."""
+    """style_fast, style_micro: layers of the content loss; empty: the features' default."""
     content_weight: float | None = bounded(None, min=0, below=math.inf)
     """Weight of the content loss, relative to the style loss; a larger weight keeps more of the
     content. None: 0.1 for lite0, 0.3 for other features.
@@ -76,12 +78,16 @@ class StyleTrainConfig:
     another object; reduces the flicker of clips, and takes some strength from the style.
     """
     statistics: Literal["moments", "gram"] = "moments"
-    """style_any: statistics in the style loss, moments (each channel's mean and deviation, as in
-    the paper) or gram (Gram matrices).
+    """style_any, style_micro: statistics in the style loss, moments (each channel's mean and
+    deviation, as in the papers) or gram (Gram matrices).
     """
     identity_weight: float = bounded(1.0, min=0, below=math.inf)
-    """style_any: weight of the decoder's error on unchanged contents and styles, so that --alpha 0
-    reproduces the content; not in the paper.
+    """style_any, style_micro: weight of the decoder's error on unchanged contents and styles, so
+    that --alpha 0 reproduces the content; not in the papers.
+    """
+    contrastive_weight: float = bounded(0.1, min=0, below=math.inf)
+    """style_micro: weight of the style signal contrastive loss, which makes the signals of a result
+    more like those of its own style than like those of the batch's other styles.
     """
 
     def validate(self) -> None:
@@ -102,7 +108,7 @@ class StyleTrainConfig:
 
 
 class StyleTask(Task):
-    """Base class of the tasks of style_fast and style_any.
+    """Base class of the tasks of style networks.
 
     The class opens the features, averages evaluations, and describes the model.
 
@@ -216,7 +222,7 @@ class StyleTask(Task):
         return {name: value / count for name, value in sums.items()}
 
     def described(self, **more: Any) -> dict[str, Any]:
-        """Return the entries of config.json that style_fast and style_any models have in common.
+        """Return the entries of config.json that all style models have in common.
 
         `more`: further entries of "about".
         """

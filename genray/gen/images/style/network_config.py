@@ -1,4 +1,4 @@
-"""Configuration of the networks of style_fast and style_any: widths, depths, kernels."""
+"""Configuration of the style networks: widths, depths, kernels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,16 +9,18 @@ from genray.errors import require
 
 @dataclass(frozen=True, kw_only=True)
 class StyleNetConfig:
-    """Widths, depths and kernels of the networks of style_fast and style_any."""
+    """Widths, depths and kernels of the networks of style_fast, style_any and style_micro."""
 
     widths: tuple[int, ...] = (16, 32, 64)
     """Channels at full, half and quarter size (the paper: 32 64 128); for style_any, channels of
     the decoder.
     """
     residual: int = bounded(5, min=0, max=20, example=5)
-    """Number of residual blocks at the smallest size; the decoder in Huang's paper has none."""
+    """Number of residual blocks at the smallest size; the decoder in Huang's paper has none.
+    style_micro: of each encoder and of the decoder, as many as stages with signals of the style.
+    """
     kernel: int = 9
-    """style_fast: side of the kernels of the first and last convolution; odd, 3..9."""
+    """style_fast, style_micro: side of the kernels of the first and last convolution; odd, 3..9."""
     modulated: bool = False
     """style_fast: scale and shift the output of each instance norm by functions of the content's
     mean colours and contrast, because instance norm removes this information.
@@ -31,7 +33,11 @@ class StyleNetConfig:
 
     skips: bool = False
     """style_any: also replace the statistics of the pixels, and of a shallower layer at each size,
-    and give them to the decoder, which then keeps details and needs fewer steps.
+    and give them to the decoder, which then keeps details and needs fewer steps. style_micro: add
+    the content's colours, moved to the style's statistics, to the output at a quarter of the size.
+    """
+    separable: bool = False
+    """style_micro: residual blocks of depthwise and 1x1 convolutions, with an eighth of the work.
     """
 
     def validate(self) -> None:

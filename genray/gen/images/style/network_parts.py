@@ -18,11 +18,14 @@ LEAST_SIDE = 8
 """Shortest side in pixels, because reflection padding at a quarter of the size needs two pixels."""
 
 
-def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+def conv(
+    channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
     """Return a convolution with reflection padding, because zeros would cause a visible border."""
     return nn.Conv2d(
-        channels_in, channels_out, kernel, stride, padding=kernel // 2, padding_mode="reflect"
-    )
+        channels_in, channels_out, kernel, stride,
+        padding=kernel // 2, padding_mode="reflect", groups=groups,
+    )  # fmt: skip
 
 
 def pad_to_multiple(x_BCHW: Tensor, multiple: int) -> Tensor:
@@ -56,10 +59,19 @@ class Residual(nn.Module):
     Args:
         channels: C.
         norm: whether instance norm follows each convolution.
+        separable: whether each convolution is a depthwise 3x3 and a 1x1 convolution, with an eighth
+            of the work. [Howard 2017, MobileNets, https://arxiv.org/abs/1704.04861]
     """
 
-    def __init__(self, channels: int, norm: bool = True):
+    def __init__(self, channels: int, norm: bool = True, separable: bool = False):
         super().__init__()
+        if separable:
+            one, other = (
+                [conv(channels, channels, groups=channels), conv(channels, channels, 1)]
+                for _ in range(2)
+            )
+            self.layers = nn.Sequential(*one, nn.ReLU(), *other)
+            return
         layers: list[nn.Module] = [conv(channels, channels), nn.ReLU(), conv(channels, channels)]
         if norm:
             layers = [

@@ -2,6 +2,7 @@
 
     style_fast   one style: this file   [Johnson 2016, https://arxiv.org/abs/1603.08155]
     style_any    any style, by adaptive instance normalisation: any_style_task.py
+    style_micro  any style, with an encoder of its own: micro_task.py
 
 Shapes: B batch, C channels, H height, W width. Pictures are float32 in 0..1.
 """
@@ -21,6 +22,7 @@ from genray.gen.images.style.any_style_task import AnyStyleTask
 from genray.gen.images.style.base import StyleTask, StyleTrainConfig, fit_square
 from genray.gen.images.style.gram import grams
 from genray.gen.images.style.losses import content_loss, style_loss, total_variation
+from genray.gen.images.style.micro_task import MicroStyleTask
 from genray.gen.images.style.network_parts import MAX_SIDE
 from genray.gen.images.style.sources import open_style
 from genray.gen.images.style.steadiness import unsteadiness
@@ -33,7 +35,10 @@ def style_task(
     config: StyleTrainConfig, world: World = ALONE, device: torch.device | str = "cpu"
 ) -> StyleTask:
     """Return the task that `config.method` names."""
-    return (FastStyleTask if config.method == "style_fast" else AnyStyleTask)(config, world, device)
+    tasks = {
+        "style_fast": FastStyleTask, "style_any": AnyStyleTask, "style_micro": MicroStyleTask,
+    }  # fmt: skip
+    return tasks[config.method](config, world, device)
 
 
 class Targets(nn.Module):

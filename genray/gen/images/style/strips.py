@@ -96,6 +96,12 @@ class Moments:
         self._mean_C = self._mean_C.to(mean_C) + off_C * (count / total)
         self._count = total
 
+    def mean_std(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and the deviation (at least 1e-5) of each channel, both [1, C, 1, 1]."""
+        std_C = (self._squares_C / self._count).clamp(min=1e-10).sqrt()
+        shape = (1, -1, 1, 1)
+        return self._mean_C.float().view(shape), std_C.float().view(shape)
+
     def norm(self, layer: nn.InstanceNorm2d) -> tuple[Tensor, Tensor]:
         """Return the factor and the shift of an instance norm, both [1, C, 1, 1]."""
         scale_C = (self._squares_C / self._count + layer.eps).rsqrt()
@@ -149,8 +155,8 @@ def apply_in_strips(
     `changes`: see `apply_layers`. The values of `found` may be overwritten after its first
     convolution.
     """
-    moments = Moments()
-    for layer in layers:
+    moments, every = None, [*layers]
+    for layer, following in zip(every, [*every[1:], None]):
         if isinstance(layer, Residual):
             found = found.stored(strip)
             assert isinstance(layer.layers, nn.Sequential)
@@ -158,9 +164,10 @@ def apply_in_strips(
             for start, stop in strips_of(found.values_1CHW, strip):
                 found.values_1CHW[..., start:stop, :].add_(inner.rows(start, stop))
         elif isinstance(layer, nn.Conv2d):
-            moments = Moments()
+            moments = Moments() if isinstance(following, nn.InstanceNorm2d) else None
             found = Activations(convolved(layer, found, moments=moments, strip=strip))
         elif isinstance(layer, nn.InstanceNorm2d):
+            assert moments is not None
             found = _normalised(found, moments, layer, changes)
         elif isinstance(layer, nn.Upsample):
             found = replace(found, upsampled=True)
@@ -200,6 +207,7 @@ def convolved(
     (height, width), stride = found.size, layer.stride[0]
     out_1CHW = found.values_1CHW.new_empty(1, layer.out_channels, height // stride, width // stride)
     by_parity = found.upsampled and found.added is None and layer.kernel_size == (3, 3)
+    assert layer.groups == 1 or not by_parity
     one_strip = _upsampled_strip if by_parity else _strip
     for start, stop in strips_of(out_1CHW, strip):
         values = one_strip(layer, found, start, stop)
@@ -215,7 +223,7 @@ def _strip(layer: nn.Conv2d, found: Activations, start: int, stop: int) -> Tenso
     first, last = start * stride - pad, (stop - 1) * stride + pad + 1
     rows = found.rows(max(0, first), min(height, last))
     rows = F.pad(rows, (pad, pad, max(0, -first), max(0, last - height)), mode="reflect")
-    return F.conv2d(rows, layer.weight, layer.bias, stride)
+    return F.conv2d(rows, layer.weight, layer.bias, stride, groups=layer.groups)
 
 
 def _upsampled_strip(layer: nn.Conv2d, found: Activations, start: int, stop: int) -> Tensor:

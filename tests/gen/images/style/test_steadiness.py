@@ -59,7 +59,7 @@ def test_steadiness_reduces_the_change_of_the_result(data):
     assert found[1] < 0.75 * found[0], found
 
 
-@pytest.mark.parametrize("method", ["style_fast", "style_any"])
+@pytest.mark.parametrize("method", ["style_fast", "style_any", "style_micro"])
 def test_steadiness_resumes_bit_for_bit_and_is_logged(tmp_path, data, method: str):
     config = replace(small(method), steadiness=0.5)
     whole, part = trained(config, data), trained(config, data, steps=2)

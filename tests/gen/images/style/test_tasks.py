@@ -64,7 +64,8 @@ def trained(config: StyleTrainConfig, data: Data, steps: int = 10**9) -> Fit:
 
 
 @pytest.mark.parametrize(
-    ("method", "skips"), [("style_fast", False), ("style_any", False), ("style_any", True)]
+    ("method", "skips"),
+    [("style_fast", False), ("style_any", False), ("style_any", True), ("style_micro", True)],
 )
 def test_style_task_resumes_bit_for_bit(tmp_path: Path, data: Data, method: str, skips: bool):
     config = small(method)
@@ -80,7 +81,7 @@ def test_style_task_resumes_bit_for_bit(tmp_path: Path, data: Data, method: str,
         assert torch.equal(tensor, again.task.networks.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("method", ["style_fast", "style_any"])
+@pytest.mark.parametrize("method", ["style_fast", "style_any", "style_micro"])
 def test_style_task_trains_only_the_network(data: Data, method: str):
     fresh = Fit(style_task(small(method)), data, small(method).fit)
     before = {name: tensor.clone() for name, tensor in fresh.task.networks.state_dict().items()}
@@ -88,7 +89,7 @@ def test_style_task_trains_only_the_network(data: Data, method: str):
         pass
     after = fresh.task.networks.state_dict()
     learnt = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    part = "model." if method == "style_fast" else "model.decoder."
+    part = "model.decoder." if method == "style_any" else "model."
     assert learnt and all(name.startswith(part) for name in learnt)
 
 
@@ -261,5 +262,7 @@ def test_style_presets_are_valid():
     for name, preset in FAMILIES["style"].presets.items():
         config = preset()
         config.validate()
-        assert config.method == ("style_any" if "any" in name else "style_fast")
+        assert config.method == next(
+            (f"style_{kind}" for kind in ("any", "micro") if kind in name), "style_fast"
+        )
         assert issubclass(type(style_task(config)), StyleTask)
