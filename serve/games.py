@@ -6,18 +6,20 @@ Shapes: H height and W width of the screen, P colours of the palette.
 import json
 import threading
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
 
 from genray.gen.world.dream import Dream
-from genray.gen.world.model import STARTS, WorldModel
+from genray.gen.world.model import STARTS, Start, WorldModel
 from genray.gen.world.quick_sampling import QuickDrawer
 from genray.gen.world.sampling import Sampling
 from serve.errors import BadRequest, Busy
 from serve.models import Predictor
+from serve.pilots import RECENT, Pilot, Seen
 from serve.routes.common import png_text
 
 
@@ -77,8 +79,9 @@ class Dreams:
                 self._drawers[model] = QuickDrawer(model, Sampling())
             drawer = self._drawers[model]
         dream = Dream(model, limit=limit, drawer=drawer)
-        dream.begin([model.start(start)], seed)
-        return DreamedGame(predictor, dream)
+        first = model.start(start)
+        dream.begin([first], seed)
+        return DreamedGame(predictor, dream, first)
 
 
 def check_world(predictor: Predictor) -> None:
@@ -94,11 +97,18 @@ def check_world(predictor: Predictor) -> None:
 class DreamedGame:
     """One game inside a world model. Every message is a line of JSON."""
 
-    def __init__(self, predictor: Predictor, dream: Dream):
-        self._dream, self._model = dream, dream.model
+    def __init__(self, predictor: Predictor, dream: Dream, start: Start):
+        self._dream, self._model, self.predictor = dream, dream.model, predictor
         self._palette_P3 = self._model.language.palette_P3
         self._names = actions_of(predictor)
         self._reward, self._lives, self.step_number = 0.0, 0, 0
+        self._pilot: Pilot | None = None
+        self._seen: deque[Seen] = deque(maxlen=RECENT)
+        # The real screens before the first step. A start is the same for all games.
+        self._seen += [
+            Seen(self._model.paint(sprites), action)
+            for sprites, action in zip(start.screens, [0, *start.actions])
+        ]
         self.ended = ""
         """Why the game has ended; empty while it goes on."""
 
@@ -107,19 +117,31 @@ class DreamedGame:
         """A."""
         return self._model.sizes.actions
 
-    def first(self) -> str:
-        """Return the message about the game, with the real screen from which it starts."""
+    def first(self, agents: Sequence[str] = ()) -> str:
+        """Return the message about the game, with the real screen from which it starts.
+
+        `agents`: names of agents that can play the game.
+        """
         usual, limit = (round(each, 2) for each in self._model.surprise.tolist())
         return json.dumps(
             {
                 "actions": self._names, "starts": STARTS, "limit": self._dream.limit,
-                "usual": usual, "unusual": limit, **self._shown(),
+                "usual": usual, "unusual": limit, "agents": list(agents), **self._shown(),
             }
         )  # fmt: skip
 
-    def step(self, action: int) -> str:
-        """Make one step, and return its message."""
+    def step(self, action: int, agent: Predictor | None = None) -> str:
+        """Make one step with the player's action, or with an agent's, and return its message."""
+        if agent is None:
+            self._pilot = None
+        else:
+            if self._pilot is None or self._pilot.name != agent.name:
+                self._pilot = Pilot(agent, self.predictor, self._seen)
+            action = self._pilot.act()
         given = self._dream.step([action])[0]
+        self._seen.append(Seen(self._dream.screen(), action, given.reward))
+        if self._pilot is not None:
+            self._pilot.push(self._seen[-1])
         self._reward += given.reward
         self._lives += given.life_lost
         self.step_number += 1
@@ -130,11 +152,12 @@ class DreamedGame:
         about = {
             "action": self._names[action], "nats": round(given.nats, 2),
             "known": self._dream.known(given.nats), "lost": given.life_lost,
+            "agent": self._pilot.name if self._pilot else "",
         }  # fmt: skip
         return json.dumps({**self._shown(), **about})
 
     def _shown(self) -> dict[str, Any]:
-        png = png_text(self._palette_P3[self._dream.screen()])
+        png = png_text(self._palette_P3[self._seen[-1].screen_HW])
         return {
             "step": self.step_number, "score": self._reward, "lives_lost": self._lives, "png": png
         }  # fmt: skip

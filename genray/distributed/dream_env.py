@@ -12,7 +12,7 @@ import numpy as np
 
 from genray.errors import ConfigError, require
 from genray.gen.builders import BUILDERS
-from genray.gen.world.dream import MOST_STEPS, Dream
+from genray.gen.world.dream import MOST_STEPS, Dream, grey_of
 from genray.gen.world.model import WorldModel
 from genray.paths import absolute_path
 from genray.rl.crop import Crop
@@ -20,8 +20,6 @@ from genray.rl.env import FRAME, EnvConfig, Step
 from genray.runs import modelstore
 
 PREFIX = "dream:"
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in a grey frame."""
 
 
 def open_world(folder: Path) -> tuple[WorldModel, dict[str, Any]]:
@@ -72,7 +70,7 @@ class DreamedGame:
         self.num_actions = world.sizes.actions
         self._dream = Dream(world)
         self._palette_P3 = world.language.palette_P3
-        self._grey_P = np.rint(self._palette_P3 @ np.array(LUMA)).astype(np.uint8)
+        self._grey_P = grey_of(self._palette_P3)
         self._resize = Crop(world.sizes.height, world.sizes.width, 0, 0, FRAME)
         self._over_E = np.zeros(num_lanes, bool)
 

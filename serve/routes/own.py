@@ -15,7 +15,6 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
-from genray.config import from_dict
 from genray.errors import ConfigError
 from genray.rl.env import EnvConfig
 from genray.rl.evaluate import PlayedStep, action_names, play_steps
@@ -24,6 +23,7 @@ from serve.errors import BadRequest, TooLarge
 from serve.fast_path import FastRequest, FastResponse
 from serve.games import Places
 from serve.models import Predictor
+from serve.pilots import game_of
 from serve.routes.common import (
     for_model,
     json_answer,
@@ -230,7 +230,7 @@ def own_routes(service: Service) -> APIRouter:
                 f"steps {steps}: must be at most {service.limits.max_play_steps}", param="steps"
             )
         # Raise errors of the game before the answer begins, while an error status can be sent.
-        env = _game_of(predictor)
+        env = game_of(predictor)
         if request.scope["state"].get("head"):
             return Response(media_type="application/x-ndjson")
         lines = streams.start(lambda: _game_lines(predictor, env, seed, steps, epsilon), fps)
@@ -276,24 +276,6 @@ class _Streams:
         finally:
             self._places.give_back()
             loop.run_in_executor(None, close)
-
-
-def _game_of(predictor: Predictor) -> EnvConfig:
-    """Return the game's configuration. Raises BadRequest if the model is not a policy of an Atari
-    game.
-    """
-    try:
-        env = from_dict(EnvConfig, predictor.config["env"], "env.")
-    except (ConfigError, KeyError, TypeError) as error:
-        raise BadRequest(
-            f"model {predictor.name!r}: config.json names no game; choose a policy of an Atari game"
-        ) from error
-    if env.env:
-        raise BadRequest(
-            f"model {predictor.name!r} plays its own environment, which the service does not "
-            "import; choose a policy of an Atari game"
-        )
-    return env
 
 
 def _game_lines(

@@ -1,8 +1,9 @@
 """Defines the WebSocket on which a person plays inside a world model.
 
 The service sends lines of JSON: first one about the game, with the real screen from which it
-starts, then one for each step. The client sends `{"action": 3}` when a key changes, and `{"seen":
-41}` when it has drawn a step: the game waits for a client that is slower. The last line has `end`,
+starts, then one for each step. The client sends `{"action": 3}` when a key changes, `{"seen":
+41}` when it has drawn a step, and `{"agent": "NAME"}` when an agent shall play, or `{"agent": ""}`
+when the player plays again. The game waits for a client that is slower. The last line has `end`,
 the reason for the end, or `error`.
 """
 
@@ -15,8 +16,11 @@ from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
+from genray.rl.networks import QNetwork
 from serve.errors import ApiError, BadRequest, Busy
 from serve.games import DreamedGame, check_world
+from serve.models import Predictor
+from serve.pilots import check_pilot, pilots
 from serve.routes.common import MAX_SEED, note_model
 from serve.service import Service
 
@@ -63,8 +67,9 @@ async def _play(service: Service, socket: WebSocket, name: str) -> None:
         game = await asyncio.to_thread(
             service.dreams.begin, predictor, start, seed, limits.max_dream_steps
         )
-        player = _Player(game)
-        await socket.send_text(await asyncio.to_thread(game.first))
+        player = _Player(game, service)
+        agents = pilots(predictor, service.models())
+        await socket.send_text(await asyncio.to_thread(game.first, agents))
         listening = asyncio.create_task(player.listen(socket))
         playing = asyncio.create_task(_run(game, player, socket, fps, limits.dream_idle_s))
         try:
@@ -90,7 +95,7 @@ async def _run(
         elif game.step_number - player.seen >= ahead:
             await player.wait(1.0)
         else:
-            await socket.send_text(await asyncio.to_thread(game.step, player.action))
+            await socket.send_text(await asyncio.to_thread(game.step, player.action, player.agent))
             # After a delay of up to one second the game catches up, after a longer one not.
             due = max(due + 1 / fps, time.monotonic() - 1)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -100,15 +105,17 @@ async def _run(
 class _Player:
     """What a client last said."""
 
-    def __init__(self, game: DreamedGame):
-        self._game, self._said = game, asyncio.Event()
+    def __init__(self, game: DreamedGame, service: Service):
+        self._game, self._service, self._said = game, service, asyncio.Event()
+        self.agent: Predictor | None = None
+        """The agent that plays; None: the person."""
         self.action, self.seen, self.touched = 0, 0, time.monotonic()
 
     async def listen(self, socket: WebSocket) -> None:
         """Read messages. Raises WebSocketDisconnect, and BadRequest for a bad message."""
         while True:
             message = _message(await socket.receive())
-            action, seen = message.get("action"), message.get("seen")
+            action, seen, agent = (message.get(name) for name in ("action", "seen", "agent"))
             if action is not None:
                 most = self._game.num_actions - 1
                 if type(action) is not int or not 0 <= action <= most:
@@ -118,7 +125,18 @@ class _Player:
                 if type(seen) is not int or not 0 <= seen <= self._game.step_number:
                     raise BadRequest(f"seen {str(seen)[:40]}: no such step was sent")
                 self.seen = max(self.seen, seen)
+            if agent is not None:
+                self.agent = self._agent(agent) if agent else None
+                self.touched = time.monotonic()
             self._said.set()
+
+    def _agent(self, name: Any) -> Predictor:
+        """Return an agent that can play the game. Raises BadRequest and NotFound."""
+        found = self._service.model(str(name)[:LONGEST])
+        if not isinstance(found.model, QNetwork):
+            raise BadRequest(f"model {found.name!r} ({found.kind}) is no agent", param="agent")
+        check_pilot(found, self._game.predictor)
+        return found
 
     async def wait(self, seconds: float) -> None:
         """Wait for the next message, at most some seconds."""

@@ -4,13 +4,14 @@ tests.bench.bench_world [--game road_runner] [--model RUN] [--frames 24000] [--q
 Trains the preset `world` on one core unless `--model` names a trained model, and compares it with
 the held-out episodes of the model's own data set. A character is found by its colours and size on
 the painted screens (sprite_detectors.py), not by the model's tokens. Without `--model`, episodes of
-random play are recorded first. About 90 s of CPU without the training; `--quick` looks at fewer
-steps.
+random play are recorded first. About 3 minutes of CPU without the training; `--quick` looks at
+fewer steps. `--data FILE` measures on the held-out episodes of another file.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from tests.bench.sprite_detectors import DETECTORS, Detector
 NEAR = 8.0
 """Pixels within which a dreamed character is right."""
 HORIZONS = (10, 30)
+FREE, LOOK = 300, 4
+"""Steps of a free run; characters are looked for on one in LOOK screens."""
 HERO = {"road_runner": "bird", "breakout": "ball", "seaquest": "submarine", "freeway": "chickens"}
 
 
@@ -129,6 +132,64 @@ def open_loop(
     }  # fmt: skip
 
 
+def longest_absence(
+    detector: Detector, screens: Iterable[np.ndarray], palette_P3: np.ndarray
+) -> int:
+    """Return the longest time without the character, in steps; `screens`: one in every LOOK."""
+    longest = now = 0
+    for screen_HW in screens:
+        now = 0 if detector.count(screen_HW, palette_P3) else now + LOOK
+        longest = max(longest, now)
+    return longest
+
+
+def free_runs(
+    model: WorldModel, episodes: tuple[Episode, ...], detectors: tuple[Detector, ...], runs: int,
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Dream FREE steps with the actions of held-out episodes; a run may end earlier, as a game.
+
+    A run is steady if it never misses a character for more than twice the longest time for which
+    held-out episodes miss it.
+    """
+    palette_P3 = model.language.palette_P3
+    real = {
+        each.name: max(longest_absence(each, e.screens()[::LOOK], palette_P3) for e in episodes)
+        for each in detectors
+    }
+    rng, long = np.random.default_rng([seed, 1]), [e for e in episodes if len(e) > START + 1]
+    dream, steady, made, rewards, lives = Dream(model), 0, 0, 0, 0
+    worst = dict.fromkeys(real, 0)
+    for run in range(runs):
+        episode = long[int(rng.integers(len(long)))]
+        first = int(rng.integers(len(episode) - START))
+        dream.begin([start_of(model, episode, first)], seed + run)
+        # The actions after the start, again from the episode's beginning if they are too few.
+        action_T = np.roll(episode.action_T[1:], 1 - first - START)
+        shown = []
+        for step in range(FREE):
+            given = dream.step([int(action_T[step % len(action_T)])])[0]
+            made, rewards, lives = made + 1, rewards + (given.reward != 0), lives + given.life_lost
+            if step % LOOK == 0:
+                shown.append(dream.screen())
+            if given.done:
+                break
+        missed = {each.name: longest_absence(each, shown, palette_P3) for each in detectors}
+        worst = {name: max(worst[name], steps) for name, steps in missed.items()}
+        steady += all(steps <= 2 * real[name] for name, steps in missed.items())
+    result: dict[str, Any] = {"free_runs": runs, "free_steps": made, "free_steady": steady / runs}
+    for name in real:
+        result |= {f"absent_{name}": worst[name], f"absent_real_{name}": real[name]}
+    real_steps = sum(len(each) - 1 for each in episodes)
+    return result | {
+        "free_reward_rate": rewards / made, "free_life_rate": lives / made,
+        "all_reward_rate_real": sum(int((e.reward_T != 0).sum()) for e in episodes) / real_steps,
+        "all_life_rate_real": sum(
+            int((e.life_lost_T | e.terminated_T).sum()) for e in episodes
+        ) / real_steps,
+    }  # fmt: skip
+
+
 def speed(model: WorldModel, steps: int) -> dict[str, float]:
     """Return dreamed screens a second of CPU time: one dream with painting, and 8 in lockstep."""
     result = {}
@@ -167,6 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--game", default="road_runner", choices=sorted(HERO))
     parser.add_argument("--model", type=Path, help="run or model directory; default: train one")
+    parser.add_argument("--data", default="", help="file of episodes; default: the model's own")
     parser.add_argument("--frames", type=int, default=24_000)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench_world"))
     parser.add_argument("--seed", type=int, default=0)
@@ -176,7 +238,10 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = options.model or trained(options.game, options.frames, options.folder, options.seed)
     model, config = open_world(folder)
-    data = load_episodes(from_dict(DataConfig, config["data"]["options"], "data."))
+    source = from_dict(DataConfig, config["data"]["options"], "data.")
+    if options.data:
+        source = replace(source, data=f"episodes:{options.data}")
+    data = load_episodes(source)
     assert isinstance(data.test, EpisodesSplit)
     game = data.about["game"]
     hero, episodes = hero_of(game), data.test.episodes
@@ -191,6 +256,8 @@ def main() -> None:
             f"{name}_events": tally.real,
         }  # fmt: skip
     figures |= open_loop(model, episodes, hero, starts, options.seed)
+    runs = 4 if options.quick else 20
+    figures |= free_runs(model, episodes, DETECTORS[game], runs, options.seed)
     figures |= speed(model, 20 if options.quick else 60)
     rows = [[name, f"{value:.4g}" if isinstance(value, float) else value]
             for name, value in figures.items()]  # fmt: skip

@@ -75,6 +75,22 @@ def test_a_saved_dream_is_restored(model: Path):
         assert equal(first.step(np.array([1, 0, 2])), second.step(np.array([1, 0, 2])))
 
 
+def test_a_dream_saved_without_clocks_of_tracks_goes_on(model: Path):
+    """Earlier versions saved three moves of a track, and not when its look and its y changed."""
+    first, second = dreamed(model), dreamed(model)
+    assert isinstance(first, SavesState) and isinstance(second, SavesState)
+    first.reset(4)
+    for _ in range(5):
+        first.step(np.array([2, 2, 0]))
+    state = json.loads(json.dumps(first.state()))
+    for lane in state["dream"]["lanes"]:
+        lane["actions"] = lane["actions"][:4]
+        lane["tracks"] = [[*numbers[:6], moves[:3]] for *numbers, moves in lane["tracks"]]
+    second.restore(state)
+    for _ in range(3):
+        assert equal(first.step(np.array([1, 0, 2])), second.step(np.array([1, 0, 2])))
+
+
 def test_a_dream_is_truncated_and_begins_one_step_late(model: Path):
     env = dreamed(model, lanes=2, max_steps=1)
     env.reset(0)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,11 +61,13 @@ def toy_episode(seed: int, longest: int = 200) -> Episode:
     return Episode(pack(stacked), stacked.shape, *columns)
 
 
-def toy_file(folder: Path, train: int = 6, test: int = 2, scale: int = 1) -> Path:
-    """Write a file of episodes, with each pixel enlarged `scale` times."""
+def toy_file(
+    folder: Path, train: int = 6, test: int = 2, scale: int = 1, game: str = "toy"
+) -> Path:
+    """Write a file of episodes of `game`, with each pixel enlarged `scale` times."""
     file = folder / "episodes-toy.safetensors"
     episodes = [enlarged(toy_episode(seed), scale) for seed in range(train + test)]
-    recipe = {"game": "toy", "actions": list(ACTIONS), "policy": "random"}
+    recipe = {"game": game, "actions": list(ACTIONS), "policy": "random"}
     parts = tuple(episodes[:train]), tuple(episodes[train:])
     write_episodes(file, Episodes(*parts, PALETTE, recipe))
     return file
@@ -76,6 +79,6 @@ def enlarged(episode: Episode, scale: int) -> Episode:
     return replace(episode, packed=pack(screens), shape=screens.shape)
 
 
-def toy_data(folder: Path, train: int = 6, test: int = 2, scale: int = 1) -> Data:
-    """Return the episodes as data."""
-    return load_episodes(DataConfig(data=f"episodes:{toy_file(folder, train, test, scale)}"))
+def toy_data(folder: Path, train: int = 6, test: int = 2, **options: Any) -> Data:
+    """Return the episodes as data; `options`: of `toy_file`."""
+    return load_episodes(DataConfig(data=f"episodes:{toy_file(folder, train, test, **options)}"))

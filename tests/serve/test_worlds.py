@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -22,7 +23,14 @@ from genray.gen.training.run import save_export
 from genray.gen.world import dream
 from genray.gen.world.config import WorldModelConfig, world
 from genray.gen.world.task import WorldTask
+from genray.rl import presets
+from genray.rl.engine import initial_network, network_card
+from genray.rl.env import EnvConfig
+from genray.rl.evaluate import Evaluation
+from genray.rl.network_config import NetworkConfig
+from genray.rl.train import save_policy
 from serve.limits import MOST_STEPS, Limits
+from serve.pilots import Pilot, Seen
 from tests.helpers.axe import violations
 from tests.helpers.browser import browser, marks
 from tests.helpers.world import toy_data
@@ -54,7 +62,36 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pass
     fit.test()
     save_export(folder / "toy", fit, {})
+    # The same game without an end, on larger screens and under the name of an Atari game, and
+    # agents of it.
+    data = toy_data(tmp_path_factory.mktemp("large"), train=3, test=1, scale=4, game="pong")
+    small = replace(options.model, width=16)
+    large = replace(options, fit=FitConfig(steps=40, batch_size=32), model=small)
+    large_task = WorldTask(large)
+    fit = Fit(large_task, data, large.fit)
+    for _ in fit:
+        pass
+    with torch.no_grad():  # so few steps do not teach that the game goes on
+        last: Any = large_task.model.network.done_out
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([20.0, -20.0]))
+    save_export(folder / "toy-pong", fit, {})
+    save_agent(folder / "pilot", "pong", 3)
+    save_agent(folder / "pilot-of-six", "pong", 6)
+    save_agent(folder / "diver", "seaquest", 3)
     return folder
+
+
+def save_agent(folder: Path, game: str, actions: int) -> None:
+    """Save a policy that always goes right."""
+    small = NetworkConfig(channels=(4, 4, 4), hidden=8, dueling=False)
+    config = replace(presets.road_runner_quick(), env=EnvConfig(game=game), network=small)
+    network = initial_network(network_card(config, actions, (84, 84)), seed=0)
+    last = network.advantage[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.arange(actions) == RIGHT)
+    save_policy(folder, config, network, 0, Evaluation(game, [0.0], [1], 0.001, 0.0, 30, 18_000))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +155,8 @@ def test_a_game_begins_with_a_real_screen_and_follows_the_action(web: Web):
 def test_another_start_is_another_screen_and_models_are_described(web: Web):
     begun = {played(web, 0, 1, f"start={start}")[0]["png"] for start in range(6)}
     assert len(begun) > 1
-    (about,) = httpx.get(f"{web.url}/v1/models").json()["data"]
+    listed = httpx.get(f"{web.url}/v1/models").json()["data"]
+    about = next(each for each in listed if each["id"] == "toy")
     assert about["kind"] == "world" and about["about"]["game"] == "toy"
     cover = httpx.get(f"{web.url}/api/cover/toy").raise_for_status()
     assert Image.open(io.BytesIO(cover.content)).size == (32, 24)
@@ -203,6 +241,57 @@ def test_frames_arrive_at_the_speed_that_is_asked_for(web: Web):
     assert time.monotonic() - begin < 3
 
 
+def test_an_agent_plays_until_the_player_takes_over(web: Web):
+    found = []
+    # At this speed, the game is at most five steps ahead of the client.
+    with inside(web, "seed=3&fps=10", "toy-pong") as socket:
+        assert line(socket)["agents"] == ["pilot"]
+        for message in ({"agent": "pilot", "action": LEFT}, {"agent": ""}):
+            socket.send(json.dumps(message))
+            for _ in range(8):
+                found.append(line(socket))
+                assert "step" in found[-1], found[-1]
+                socket.send(json.dumps({"seen": found[-1]["step"]}))
+    free(web)
+    played = [(each["agent"], each["action"]) for each in found]
+    assert ("pilot", "right") in played and played[-1] == ("", "left")
+    assert {each for each in played if each[0]} == {("pilot", "right")}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("diver", "model 'diver' plays seaquest, and 'toy-pong' dreams pong; choose an agent of"),
+        ("pilot-of-six", "model 'pilot-of-six' plays pong with 6 actions, and 'toy-pong' has 3"),
+        ("toy", "model 'toy' (world) is no agent"),
+        ("none", "no model 'none'"),
+    ],
+)
+def test_an_agent_that_cannot_play_the_game_is_refused(web: Web, name: str, message: str):
+    with inside(web, "fps=5", "toy-pong") as socket:
+        socket.send(json.dumps({"agent": name}))
+        while "error" not in (last := line(socket)):
+            assert last["step"] < 50
+    assert message in last["error"]
+    free(web)
+
+
+def test_an_agent_sees_the_last_screens_as_it_sees_its_game(web: Web):
+    models = web.service.registry.models
+    world: Any = models["toy-pong"].model
+    start = world.start(2)
+    screens = [world.paint(sprites) for sprites in start.screens]
+    pilot = Pilot(models["pilot"], models["toy-pong"], [Seen(screens[0])])
+    for screen in screens[1:]:
+        pilot.push(Seen(screen, RIGHT, 1.0))
+    stack = pilot._lanes.stack_ESHW[0]
+    luma = world.language.palette_P3[np.stack(screens)] @ np.array([0.299, 0.587, 0.114])
+    for frame, grey in zip(stack, luma):
+        picture = Image.fromarray(grey.astype(np.float32)).resize((84, 84), Image.Resampling.BOX)
+        assert np.abs(frame - np.asarray(picture)).mean() < 2
+    assert len(np.unique(stack)) >= 4 and pilot.act() == RIGHT
+
+
 # -- the page --------------------------------------------------------------------------------------
 
 EYE = """
@@ -248,6 +337,36 @@ def test_page_plays_inside_the_model_by_keys(page: Any, web: Web):
     page.click("button:text-is('Start again')")
     page.keyboard.down("ArrowLeft")
     until(page, f"{STEPS} > 2 && {EYE} <= 8", 10)
+
+
+GAMEPAD = """
+const pad = { connected: true, axes: [0, 0], buttons: Array(16).fill({ pressed: false }) };
+navigator.getGamepads = () => [null, pad];
+window.tilt = (x) => { pad.axes = [x, 0]; };
+"""
+
+
+@marks[0]
+def test_page_is_played_by_a_gamepad_and_hands_over_to_an_agent(page: Any, web: Web):
+    page.add_init_script(GAMEPAD)
+    page.goto(f"{web.url}/?model=toy-pong&fps=30")
+    page.click("button:text-is('Start')")
+    until(page, f"{STEPS} > 2")
+    caption = "document.querySelector('.output figcaption').textContent"
+    page.keyboard.press("m")
+    until(page, f"{caption}.includes('pilot plays')", 10)
+    page.click("button:text-is('Play yourself (m)')")
+    until(page, f"!{caption}.includes('pilot plays')", 10)
+    sent: list[str] = []
+    page.on("websocket", lambda each: each.on("framesent", lambda said: sent.append(str(said))))
+    page.click("button:text-is('Start again')")
+    until(page, f"/^[1-9]/.test({caption}) && {STEPS} < 40", 20)
+    for tilt, action in ((-1, LEFT), (1, RIGHT), (0, 0)):
+        page.evaluate(f"() => tilt({tilt})")
+        stop = time.monotonic() + 10
+        while json.dumps({"action": action}, separators=(",", ":")) not in sent:
+            assert time.monotonic() < stop, sent
+            page.wait_for_timeout(50)
 
 
 @marks[0]

@@ -7,6 +7,7 @@ from genray.errors import require
 from genray.gen.data.config import DataConfig
 from genray.gen.training.config import FitConfig
 from genray.gen.training.optimizers import OptimizerConfig
+from genray.gen.world.tracks import MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,11 @@ class WorldModelConfig:
     heads: int = bounded(4, min=1, example=4)
     """Number of attention heads."""
     dropout: float = bounded(0.1, min=0, below=1, example=0.1)
+    memory: int = bounded(3, min=1, max=MEMORY, example=3)
+    """Number of last moves of a sprite that the network reads. It reads one action more."""
+    track_clocks: bool = False
+    """The network reads how many steps ago a sprite changed its look and its y. Many games move
+    their sprites only in every few steps."""
     wrong_tracks: float = bounded(0.1, min=0, below=1, example=0.1)
     """Share of the sprites that the network reads changed in training: moved by a pixel, without
     their last moves, or with another look. It makes dreams robust to the model's own errors."""
@@ -83,6 +89,7 @@ def world() -> WorldConfig:
     such a core. Preparation takes another minute.
     """
     return WorldConfig(
+        model=WorldModelConfig(memory=MEMORY, track_clocks=True),
         fit=FitConfig(steps=3000, batch_size=32, validate_every=500, patience=2),
         optimizer=OptimizerConfig(
             optimizer="adamw", learning_rate=1.5e-3, l2=0.2, beta2=0.98, grad_clip=1.0,

@@ -14,14 +14,16 @@ from genray.gen.world.model import Start, WorldModel
 from genray.gen.world.quick_sampling import QuickDrawer
 from genray.gen.world.sampling import CHANCES, Drawer, Drawn, Sampling
 from genray.gen.world.state import State
-from genray.gen.world.tracks import Track
+from genray.gen.world.tracks import MEMORY, Track
 
 MOST_STEPS = 10_000
 """Largest number of steps of a dream."""
 FEW = 16
 """So many dreams are drawn faster one after another in NumPy than together in PyTorch: on a slow
 core, 16 dreams made 124 steps a second one by one and 139 together, 32 dreams 86 and 172."""
-NUMBERS = ("look", "previous", "y", "x", "age", "unseen")
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey frame."""
+NUMBERS = ("look", "previous", "y", "x", "age", "unseen", "same_look", "same_y")
 """Fields of a saved track, before its moves."""
 
 
@@ -165,10 +167,22 @@ class Dream:
                 state.tracks = [
                     Track(
                         **dict(zip(NUMBERS, numbers)),
-                        moves=tuple(m and (m[0], m[1]) for m in moves),
+                        moves=_moves(moves),
                     )
                     for *numbers, moves in lane["tracks"]
                 ]
                 self.states.append(state)
         except (LookupError, TypeError, ValueError) as error:
             raise ConfigError(f"a saved dream does not fit this model: {error}") from error
+
+
+def _moves(saved: Sequence[Sequence[int] | None]) -> tuple[tuple[int, int] | None, ...]:
+    """Return a track's moves. An earlier version saved fewer, and no clocks of tracks."""
+    moves = [None if each is None else (each[0], each[1]) for each in saved[:MEMORY]]
+    return tuple([*moves, *[None] * (MEMORY - len(moves))])
+
+
+def grey_of(palette_P3: np.ndarray) -> np.ndarray:
+    """Return the grey of each colour, as agents see it, uint8 [P]."""
+    grey: np.ndarray = np.rint(palette_P3 @ np.array(LUMA)).astype(np.uint8)
+    return grey

@@ -69,7 +69,7 @@ class WorldModel(nn.Module):
         features = shape_features(b"\0", 1, 1, colours)
         self.network = WorldNetwork(
             sizes, len(features), width=config.width, layers=config.layers, heads=config.heads,
-            dropout=config.dropout,
+            dropout=config.dropout, memory=config.memory, track_clocks=config.track_clocks,
         )  # fmt: skip
         self.look_shape = _buffer(self, "look_shape", (sizes.looks,), torch.int64)
         self.rewards = _buffer(self, "rewards", (sizes.rewards,), torch.float32)

@@ -19,8 +19,8 @@ from genray.gen.sprites.network import Places
 from genray.gen.world import state as columns
 from genray.gen.world.inputs import Inputs, WorldSizes, split_rows
 from genray.gen.world.layers import NOWHERE, Layer, Offsets, chosen, head, places
-from genray.gen.world.state import CLOCK, LONGEST_MOVE, MEMORY
-from genray.gen.world.tracks import GHOST, OLDEST
+from genray.gen.world.state import CLOCK, LONGEST_MOVE
+from genray.gen.world.tracks import GHOST, OLDEST, STEADY
 
 OFFSETS = 16
 """R: numbers that describe the offset of a pair."""
@@ -53,11 +53,13 @@ class WorldNetwork(nn.Module):
         sizes: of the game.
         num_features: length of the description of a look.
         width, layers, heads, dropout: of the network.
+        memory: number of last moves that it reads, and one action more.
+        track_clocks: whether it reads how long ago a look and a y changed.
     """
 
     def __init__(
         self, sizes: WorldSizes, num_features: int, *, width: int, layers: int, heads: int,
-        dropout: float,
+        dropout: float, memory: int, track_clocks: bool,
     ):  # fmt: skip
         super().__init__()
         self.sizes, self.width = sizes, width
@@ -82,10 +84,14 @@ class WorldNetwork(nn.Module):
         self.age = nn.Embedding(OLDEST + 1, width)
         self.unseen = nn.Embedding(GHOST + 1, width)
         self.last = nn.ModuleList(
-            nn.Embedding(2 * most + 2, width) for _ in range(MEMORY) for most in LONGEST_MOVE
+            nn.Embedding(2 * most + 2, width) for _ in range(memory) for most in LONGEST_MOVE
         )
         self.action = nn.ModuleList(
-            nn.Embedding(sizes.actions + 1, width) for _ in range(columns.ACTIONS)
+            nn.Embedding(sizes.actions + 1, width) for _ in range(memory + 1)
+        )
+        # Steps since the look and since y changed: a game moves its sprites in rhythms.
+        self.same = nn.ModuleList(
+            nn.Embedding(STEADY + 1, width) for _ in range(2 if track_clocks else 0)
         )
         self.clock = Places(CLOCK + 1, 16)
         self.clocks = nn.Linear(16 * sizes.layout.clocks, width)
@@ -164,6 +170,8 @@ class WorldNetwork(nn.Module):
         )
         for number, table in enumerate(self.last):
             x_BMD = x_BMD + table(track[..., columns.MOVES + number])
+        for number, table in enumerate(self.same):
+            x_BMD = x_BMD + table(track[..., columns.SAME_LOOK + number])
         now_BD = self.clocks(tables.clock[inputs.clocks_BC].flatten(1))
         for number, table in enumerate(self.action):
             now_BD = now_BD + table(inputs.actions_BA[:, number])

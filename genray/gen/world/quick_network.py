@@ -19,7 +19,7 @@ from scipy.special import erf
 
 from genray.gen.world.layers import NOWHERE, Layer, Offsets
 from genray.gen.world.network import WorldNetwork
-from genray.gen.world.state import State, past
+from genray.gen.world.state import MOVES, SAME_LOOK, State, past
 from genray.gen.world.tracks import Track
 
 HALF = np.float32(0.5)
@@ -217,8 +217,13 @@ class QuickNetwork:
         parts = [
             array(tables.look), previous + array(network.previous.bias), array(tables.y),
             array(tables.x), array(network.age.weight), array(network.unseen.weight),
+            *(array(each.weight) for each in network.same),
             *(array(each.weight) for each in network.last),
         ]  # fmt: skip
+        # The columns of `past` that the network reads, in the order of `parts`.
+        same = [SAME_LOOK + number for number in range(len(network.same))]
+        moves = [MOVES + number for number in range(len(network.last))]
+        self._columns = [*range(SAME_LOOK), *same, *moves]
         self._first = np.cumsum([0, *map(len, parts[:-1])])
         self._track = ready(np.concatenate(parts))
         self._clock, self._clocks = ready(array(tables.clock)), ready(array(network.clocks.weight))
@@ -249,7 +254,7 @@ class QuickNetwork:
         x_SD = np.empty((length, self.width), np.float32)
         x_SD[0] = self._whole
         if tracks:
-            rows = np.array([past(track) for track in tracks]) + self._first
+            rows = np.array([past(track) for track in tracks])[:, self._columns] + self._first
             self._track[rows].sum(1, out=x_SD[1:])
         x_SD += self._situation(now_D)
         x_SD = self._norm_in.rows(x_SD)

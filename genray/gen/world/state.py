@@ -14,13 +14,13 @@ import numpy as np
 
 from genray.gen.world.tracks import MEMORY, Looks, Outcome, Sprite, Track, advance, begin
 
-ACTIONS = 4
-"""Number of last actions that the network reads, the newest one first."""
+ACTIONS = MEMORY + 1
+"""Number of last actions that a state keeps, the newest one first; a network may read fewer."""
 CLOCK = 127
 """Clocks stop here."""
 LARGE = 24
 """The coming and going of sprites with at least this many pixels starts a clock."""
-LOOK, PREVIOUS, Y, X, AGE, UNSEEN, MOVES = range(7)
+LOOK, PREVIOUS, Y, X, AGE, UNSEEN, SAME_LOOK, SAME_Y, MOVES = range(9)
 """Columns of a track. MOVES is the first of 2 · MEMORY columns (dy, dx, dy, …), plus their largest
 size plus 1; 0: no such step."""
 TO_MOVE = MOVES + 2 * MEMORY
@@ -174,7 +174,10 @@ def fill_inputs(row: np.ndarray, state: State, layout: Layout, num_actions: int)
 
 def past(track: Track) -> list[int]:
     """Return what the network reads of a track: the columns before TO_MOVE."""
-    numbers = [track.look, track.previous, track.y, track.x, track.age, track.unseen]
+    numbers = [
+        track.look, track.previous, track.y, track.x, track.age, track.unseen, track.same_look,
+        track.same_y,
+    ]  # fmt: skip
     most_y, most_x = LONGEST_MOVE
     for move in track.moves:
         if move is None:

@@ -35,6 +35,8 @@ from genray.gen.world.state import (
     LOOK,
     MOVES,
     PREVIOUS,
+    SAME_LOOK,
+    SAME_Y,
     TO_MOVE,
     TRACK,
     MoveTable,
@@ -208,7 +210,8 @@ def corrupted(rows_BW: Tensor, sizes: WorldSizes, share: float) -> Tensor | None
         track_BMC[..., column] = torch.where(moved, place, track_BMC[..., column])
     lost = (kind_BM == 1)[..., None]
     track_BMC[..., MOVES:TO_MOVE] = track_BMC[..., MOVES:TO_MOVE].masked_fill(lost, 0)
-    track_BMC[..., AGE] = track_BMC[..., AGE].masked_fill(lost[..., 0], 0)
+    for column in (AGE, SAME_LOOK, SAME_Y):
+        track_BMC[..., column] = track_BMC[..., column].masked_fill(lost[..., 0], 0)
     swapped = kind_BM == 2
     look, previous = track_BMC[..., LOOK].clone(), track_BMC[..., PREVIOUS].clone()
     track_BMC[..., LOOK] = torch.where(swapped, previous, look)

@@ -25,10 +25,12 @@ ABSENT = 2.0
 """Cost for each screen on which a sprite was not seen."""
 GHOST = 3
 """A vanished sprite is remembered for this many screens."""
-MEMORY = 3
-"""Number of last moves of a track."""
+MEMORY = 8
+"""Number of last moves that a track keeps; a network may read fewer."""
 OLDEST = 15
 """Larger ages are not counted."""
+STEADY = 31
+"""Longer times without a change are not counted."""
 FORBIDDEN = 1e6
 
 
@@ -97,6 +99,9 @@ class Track:
     """Screens since the sprite was last seen; 0: it is on the screen."""
     moves: tuple[tuple[int, int] | None, ...] = (None,) * MEMORY
     """(dy, dx) of the last steps, the newest first; None: no such step."""
+    same_look: int = 0
+    same_y: int = 0
+    """`same_look`, `same_y`: steps since the look and since y changed, at most STEADY."""
 
 
 class Outcome(NamedTuple):
@@ -168,10 +173,21 @@ def advance(tracks: Sequence[Track], outcome: Outcome, looks: Looks) -> list[Tra
         if sprite is not None:
             move = (sprite.y - track.y, sprite.x - track.x)
             moves = (move, *track.moves[:-1])
-            new.append(Track(sprite.look, track.look, sprite.y, sprite.x, age, 0, moves))
+            new.append(
+                Track(
+                    sprite.look, track.look, sprite.y, sprite.x, age, 0, moves,
+                    _since(track.same_look, sprite.look != track.look),
+                    _since(track.same_y, move[0] != 0),
+                )
+            )  # fmt: skip
         elif track.unseen < GHOST:
             new.append(replace(track, age=age, unseen=track.unseen + 1))
     return _ordered(new, looks)
+
+
+def _since(steps: int, changed: bool) -> int:
+    """Return the number of steps since a change."""
+    return 0 if changed else min(steps + 1, STEADY)
 
 
 def _ordered(tracks: Sequence[Track], looks: Looks) -> list[Track]:

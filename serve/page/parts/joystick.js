@@ -1,4 +1,5 @@
-// A joystick: arrow keys and the space bar, or buttons for fingers. It gives the number of an action.
+// A joystick: arrow keys and the space bar, buttons for fingers, or a gamepad. It gives the number of
+// an action.
 import { html, useEffect, useRef } from "../vendor/htm-preact-standalone.module.js";
 
 const KEYS = {
@@ -8,6 +9,7 @@ const KEYS = {
   ArrowRight: "RIGHT",
   " ": "FIRE",
 };
+const TILTED = 0.5; // of a gamepad's stick, whose ends are -1 and 1
 const BUTTONS = [
   ["UP", "↑"],
   ["LEFT", "←"],
@@ -27,6 +29,19 @@ export function actionOf(held, actions) {
     if (name && names.includes(name)) return names.indexOf(name);
   }
   return Math.max(0, names.indexOf("NOOP"));
+}
+
+/** The names that a gamepad holds; its buttons 12 to 15 are a cross, and 0 to 3 fire. */
+export function heldBy(pad) {
+  const held = new Set(),
+    down = (number) => Boolean(pad.buttons[number]?.pressed),
+    [x = 0, y = 0] = pad.axes;
+  if (y < -TILTED || down(12)) held.add("UP");
+  if (y > TILTED || down(13)) held.add("DOWN");
+  if (x < -TILTED || down(14)) held.add("LEFT");
+  if (x > TILTED || down(15)) held.add("RIGHT");
+  if ([0, 1, 2, 3].some(down)) held.add("FIRE");
+  return held;
 }
 
 /** Calls `change(held)` when a key or a button changes while `active`; `held`: a Set of names. */
@@ -60,6 +75,21 @@ export function Joystick({ active, change }) {
       window.removeEventListener("blur", release);
       release();
     };
+  }, [active]);
+  useEffect(() => {
+    if (!active || !navigator.getGamepads) return undefined;
+    let before = new Set(),
+      turn = 0;
+    // A gamepad has no events for its buttons: it is read before each drawn frame.
+    function read() {
+      const pads = [...navigator.getGamepads()].filter((each) => each?.connected),
+        now = new Set(pads.flatMap((each) => [...heldBy(each)]));
+      for (const [name] of BUTTONS) if (before.has(name) !== now.has(name)) hold(name, now.has(name));
+      before = now;
+      turn = requestAnimationFrame(read);
+    }
+    read();
+    return () => cancelAnimationFrame(turn);
   }, [active]);
   const finger = (name, down) => (event) => {
     event.preventDefault();

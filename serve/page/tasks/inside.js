@@ -1,5 +1,6 @@
-// Plays inside a world model: the game runs in the network, from a real screen, by keys or touch.
-import { html, useRef, useState } from "../vendor/htm-preact-standalone.module.js";
+// Plays inside a world model: the game runs in the network, from a real screen, by keys, touch or a
+// gamepad, or by an agent.
+import { html, useEffect, useRef, useState } from "../vendor/htm-preact-standalone.module.js";
 import { note, useAddress, whole } from "../lib/address.js";
 import { png } from "../lib/api.js";
 import { title } from "../lib/names.js";
@@ -25,6 +26,9 @@ export function Inside({ model }) {
   const [about, setAbout] = useState(null);
   const [step, setStep] = useState(null);
   const [end, setEnd] = useState("");
+  const [agent, setAgent] = useState(""); // which agent plays; "": a person
+  const [chosen, setChosen] = useState("");
+  const [rate, setRate] = useState(0);
   const canvas = useRef(null),
     socket = useRef(null),
     action = useRef(0);
@@ -34,6 +38,9 @@ export function Inside({ model }) {
     event.preventDefault();
     note({ start, seed, fps: speed === 15 ? "" : speed });
     setEnd("");
+    setAgent("");
+    setRate(0);
+    const drawn = [];
     canvas.current.focus();
     const path = `api/worlds/${encodeURIComponent(model.id)}?start=${start}&seed=${seed}&fps=${speed}`;
     action.current = 0;
@@ -42,6 +49,7 @@ export function Inside({ model }) {
         if (line.actions) setAbout(line);
         if (line.end) return setEnd(line.end);
         await show(canvas.current, line.png);
+        setRate(perSecond(drawn, performance.now()));
         // A key that is held says that somebody plays.
         const held = action.current ? { action: action.current } : {};
         game.send({ seen: line.step, ...held });
@@ -58,6 +66,28 @@ export function Inside({ model }) {
     if (next !== action.current) socket.current?.send({ action: next });
     action.current = next;
   }
+
+  const agents = about?.agents ?? [],
+    pilot = agents.includes(chosen) ? chosen : agents[0];
+
+  /** Hands over to the agent, or back to the player. */
+  function handOver() {
+    const next = agent ? "" : pilot;
+    socket.current?.send({ agent: next });
+    setAgent(next);
+  }
+
+  const latest = useRef(handOver);
+  latest.current = handOver; // the listener below outlives a rendering
+  useEffect(() => {
+    if (!work.busy || !pilot) return undefined;
+    const key = (event) => {
+      if (event.key !== "m" || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (!event.target.closest?.("input, select, textarea")) latest.current();
+    };
+    window.addEventListener("keydown", key);
+    return () => window.removeEventListener("keydown", key);
+  }, [work.busy, pilot]);
 
   return html`<div class="task result-first">
     <form class="controls" onSubmit=${begin}>
@@ -97,6 +127,31 @@ export function Inside({ model }) {
           Stop
         </button>
       </div>
+      ${
+        agents.length > 1 &&
+        html`<label
+          >Agent
+          <select
+            value=${pilot}
+            disabled=${Boolean(agent)}
+            onChange=${(event) => setChosen(event.target.value)}
+          >
+            ${agents.map((name) => html`<option value=${name}>${name}</option>`)}
+          </select></label
+        >`
+      }
+      ${
+        pilot &&
+        html`<button
+          type="button"
+          class="secondary outline hand-over"
+          title="The key m does the same."
+          disabled=${!work.busy}
+          onClick=${handOver}
+        >
+          ${agent ? "Play yourself (m)" : `Let ${pilot} play (m)`}
+        </button>`
+      }
     </form>
     <div class="output" aria-busy=${work.busy ? "true" : "false"}>
       <${Problem} work=${work} />
@@ -110,7 +165,7 @@ export function Inside({ model }) {
           role="img"
           aria-label=${`The screen of ${title(model.about.game || "the game")} inside the model`}
         />
-        <figcaption>${caption(step, end, work.busy)}</figcaption>
+        <figcaption>${caption(step, end, work.busy, rate)}</figcaption>
       </figure>
       <${Joystick} active=${work.busy} change=${change} />
       <p class=${step && step.known === false ? "likely lost" : "likely"}>${likely(step, about)}</p>
@@ -119,11 +174,21 @@ export function Inside({ model }) {
   </div>`;
 }
 
-function caption(step, end, busy) {
+function caption(step, end, busy, rate) {
   if (!step) return "";
-  const state = end || (busy ? "" : "Stopped.");
+  const speed = rate ? `· ${rate} screens a second` : "",
+    state = end || (busy ? speed : "Stopped.");
   const lives = step.lives_lost ? `, ${step.lives_lost} lost` : "";
-  return `${step.step} steps since reality · score ${step.score}${lives} ${state}`;
+  const who = step.agent ? ` · ${step.agent} plays` : "";
+  return `${step.step} steps since reality · score ${step.score}${lives}${who} ${state}`;
+}
+
+/** Screens a second, of those drawn in the last two seconds; 0 in the first one. `drawn` is kept. */
+function perSecond(drawn, now) {
+  drawn.push(now);
+  while (now - drawn[0] > 2000) drawn.shift();
+  const seconds = (now - drawn[0]) / 1000;
+  return seconds < 1 ? 0 : Math.round((drawn.length - 1) / seconds);
 }
 
 /** How likely the last frame was, beside real ones. */

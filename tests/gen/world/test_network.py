@@ -32,7 +32,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory):
     """An untrained model, whose weights are far from 0, and the toy game's steps."""
     split = toy_data(tmp_path_factory.mktemp("toy")).train
     assert isinstance(split, EpisodesSplit)
-    config = WorldModelConfig(width=16, heads=2, layers=1, dropout=0.0, rare=2)
+    config = WorldModelConfig(
+        width=16, heads=2, layers=1, dropout=0.0, rare=2, memory=5, track_clocks=True
+    )
     game, tokens = learn_game(config, split, len(ACTIONS), "toy")
     steps = list(itertools.chain(*read_steps(game, split.episodes)))
     game = replace(game, moves=frequent_moves(steps, 99))

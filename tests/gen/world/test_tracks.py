@@ -1,6 +1,6 @@
 """Tests matching sprites by hand, and ghosts."""
 
-from genray.gen.world.tracks import GHOST, Looks, Outcome, Sprite, advance, begin, match
+from genray.gen.world.tracks import GHOST, STEADY, Looks, Outcome, Sprite, advance, begin, match
 
 LOOKS = Looks([(0, 0), (1, 0), (2, 0)], [0, 0, 1])
 """Looks 0 and 1 are of one group, look 2 of another one."""
@@ -41,3 +41,15 @@ def test_a_vanished_sprite_stays_a_ghost_and_comes_back():
     assert [(each.look, each.previous, each.unseen) for each in back] == [(1, 0, 0)]
     assert back[0].moves[0] == (1, 2)
     assert advance(tracks, match(tracks, [], LOOKS), LOOKS) == []
+
+
+def test_a_track_knows_how_long_its_look_and_its_height_have_not_changed():
+    tracks = begin([Sprite(0, 8, 8)], LOOKS)
+    known = []
+    for sprite in [(0, 8, 9), (0, 8, 10), (0, 6, 10), (1, 6, 10), (1, 6, 11)]:
+        tracks = advance(tracks, match(tracks, [Sprite(*sprite)], LOOKS), LOOKS)
+        known.append((tracks[0].same_look, tracks[0].same_y))
+    assert known == [(1, 1), (2, 2), (3, 0), (0, 1), (1, 2)]
+    for _ in range(STEADY + 5):
+        tracks = advance(tracks, match(tracks, [Sprite(1, 6, 11)], LOOKS), LOOKS)
+    assert (tracks[0].same_look, tracks[0].same_y) == (STEADY, STEADY)

@@ -1,0 +1,73 @@
+"""Screens a second of a game inside a world model, in Chromium: `python -m
+tests.bench.bench_inside --model RUN [--seconds 10] [--speed 60] [--agent POLICY] [--shot FILE]`.
+
+Serves the model in this process, opens its page, holds an arrow key, and counts the screens that
+the page has drawn. The service, the network and the browser share the machine's cores.
+"""
+
+import argparse
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench.common import describe_machine, last_json_line, print_table
+from tests.helpers.browser import CHROMIUM
+from tests.serve.conftest import start_web, stop_web
+
+
+def main() -> None:
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True, help="run or model directory")
+    parser.add_argument("--agent", type=Path, help="run or model directory of a policy that plays")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--speed", type=int, default=60, choices=(5, 15, 30, 60))
+    parser.add_argument("--start", type=int, default=0, help="one of 32 real screens")
+    parser.add_argument("--shot", type=Path, help="PNG of the page at the end")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in (("game", options.model), ("agent", options.agent)):
+            if path:
+                inner = path / "model"
+                (Path(folder) / name).symlink_to((inner if inner.is_dir() else path).absolute())
+        web = start_web(Path(folder))
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+            )
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.goto(f"{web.url}/?model=game&fps={options.speed}&start={options.start}")
+            page.click("button:text-is('Start')")
+            caption = page.locator(".output figcaption")
+
+            def step() -> int:
+                found = re.match(r"\d+", caption.inner_text())
+                return int(found[0]) if found else 0
+
+            while step() < 5:
+                time.sleep(0.05)
+            page.keyboard.press("m") if options.agent else page.keyboard.down("ArrowLeft")
+            first, begin, cpu = step(), time.monotonic(), time.process_time()
+            time.sleep(options.seconds)
+            drawn, wall = step() - first, time.monotonic() - begin
+            cpu = time.process_time() - cpu
+            text = caption.inner_text()
+            if options.shot:
+                page.screenshot(path=str(options.shot))
+            browser.close()
+        stop_web(web)
+    rate = drawn / wall
+    print_table(
+        "A game inside a world model, in Chromium",
+        ["screens", "seconds", "screens a second", "CPU seconds of the service"],
+        [[drawn, f"{wall:.1f}", f"{rate:.1f}", f"{cpu:.1f}"]],
+    )
+    print(f"the page says: {text}")
+    print(describe_machine())
+    last_json_line({"screens_per_s": rate, "screens": drawn, "service_cpu_s": cpu})
+
+
+if __name__ == "__main__":
+    main()
