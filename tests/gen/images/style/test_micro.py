@@ -48,6 +48,8 @@ def test_micro_net_is_the_same_in_strips(monkeypatch, skips: bool, separable: bo
     found = net.stylize(content, styles, weights=[1, 3], alpha=0.8)
     assert whole.shape == content.shape and whole.std() > 0.01 and not torch.equal(found, whole)
     torch.testing.assert_close(found, whole, atol=1e-4, rtol=0)
+    # Training has gradients at any size.
+    assert net(picture(40, 40), picture(40, 40)).requires_grad
     with torch.no_grad():
         padded = picture(64, 76)
         code = net.mixed(padded, [net.encode_style(styles[0])], [1.0], 1.0)
