@@ -7,13 +7,19 @@ from genray.rl import DQNConfig, presets
 from genray.rl.engine import Progress
 
 
+BATCH = 8  # transitions of an update
+PER_INSERT = 2.0  # samples per insert
+
+
 def tiny(**replay) -> DQNConfig:
-    """Catch with a network of a few thousand weights."""
+    """Catch with a network of a few thousand weights, and an update for 4 transitions."""
     config = presets.catch()
+    small = dict(capacity=4_000, min_size=200, shards=2, samples_per_insert=PER_INSERT)
     return replace(
         config,
         network=replace(config.network, channels=(4, 4, 4), hidden=16),
-        replay=replace(config.replay, capacity=4_000, min_size=200, shards=2, **replay),
+        learner=replace(config.learner, batch_size=BATCH),
+        replay=replace(config.replay, **(small | replay)),
     )
 
 
