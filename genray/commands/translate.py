@@ -1,8 +1,9 @@
 """`genray translate IMAGE … --model RUN`: translates pictures, folders of pictures and clips."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +56,9 @@ class TranslateLaunch:
     """Side in pixels of the tiles in which large pictures are translated; less needs less memory
     and more time, with the same result."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    address: str = ""
+    """Translate folders on all CPUs of the Ray cluster at this address, such as auto. All machines
+    must see the same files. Empty: in this process."""
 
 
 def translate(argv: list[str], prog: str) -> int:
@@ -111,11 +115,25 @@ def _pictures(names: Sequence[Path], model: Translator, launch: TranslateLaunch)
             require(not is_clip(name), f"{name}: a clip is translated alone; leave the others out")
             work.append((name, Path(f"{name.stem}.png"), False))
     targets = [target for _, target, _ in work]
+    require(
+        not launch.address or launch.device != "cuda",
+        f"--device cuda: --address {launch.address} translates on CPUs; leave one out",
+    )
     twice = next((each for each in targets if targets.count(each) > 1), None)
     require(twice is None, f"--out {out}: two pictures would be {twice}; translate them separately")
+    for target in targets:
+        (out / target).parent.mkdir(parents=True, exist_ok=True)
+    if launch.address:
+        from genray.commands.translate_ray import translate_all
+
+        pairs = [(path, out / target) for path, target, _ in work]
+        here = replace(launch, model=launch.model.absolute())
+        errors = translate_all(pairs, partial(_loaded, here), address=launch.address)
+        for error in errors:
+            print(error, file=sys.stderr)
+        return _ended(len(errors), len(work), out)
     failed = 0
     for path, target, in_folder in work:
-        (out / target).parent.mkdir(parents=True, exist_ok=True)
         try:
             _picture(path, out / target, model, launch)
         except PictureError as error:
@@ -123,10 +141,22 @@ def _pictures(names: Sequence[Path], model: Translator, launch: TranslateLaunch)
                 raise
             print(error, file=sys.stderr)
             failed += 1
+    return _ended(failed, len(work), out)
+
+
+def _ended(failed: int, total: int, out: Path) -> int:
     if failed:
-        print(f"{failed} of {len(work)} pictures could not be read", file=sys.stderr)
+        print(f"{failed} of {total} pictures could not be read", file=sys.stderr)
     print(out)
     return 1 if failed else 0
+
+
+def _loaded(launch: TranslateLaunch) -> Callable[[Path, Path], Path]:
+    """Load the model in a worker on a CPU, and return the function that translates a picture."""
+    model, _ = load(modelstore.model_folder(launch.model))
+    assert isinstance(model, Translator)
+    model.eval()
+    return lambda path, out: _picture(path, out, model, launch)
 
 
 def _picture(path: Path, out: Path, model: Translator, launch: TranslateLaunch) -> Path:
