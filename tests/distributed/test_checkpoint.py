@@ -156,7 +156,8 @@ def test_checkpoint_saves_a_dead_shard_as_empty(runs: Runs, tmp_path: Path):
     again.load(tmp_path)
     assert again.steps == saved.state["steps"]
     assert again.restarts == saved.state["restarts"] >= 1
-    progress = run(again, again.steps + 800)
+    # Chunks that were on their way, at most 4, are in no count of the learner: 128 of 1,900.
+    progress = run(again, again.steps + 800, within=0.1)
     assert progress.lost_transitions == lost
     assert progress.updates > saved.updates
 
@@ -188,7 +189,8 @@ def test_checkpoint_without_a_lost_shard_continues(runs: Runs, tmp_path: Path, m
     kept, absent = (ray.get(shard.counts.remote()).size for shard in again.shards)
     assert kept == state["shards"][0]["counts"]["size"] > 500
     assert absent == 0
-    assert run(again, again.steps + 400).lost_transitions == state["lost_transitions"]
+    progress = run(again, again.steps + 400, within=0.1)
+    assert progress.lost_transitions == state["lost_transitions"]
 
 
 # -- the books, without Ray ------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def test_edits_that_take_too_long_end_with_an_error_line(
     start: Callable[..., Web], photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
     def endless(*given: Any) -> None:
-        check, report = given[5:]
+        check, report = given[5:7]
         while True:
             check()
             report(1, 9)
