@@ -15,7 +15,7 @@ from tests.helpers.distributed import BATCH, PER_INSERT, run, tiny
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
-# A round of batches of both learners: 2 · 4 · 8 = 64 samples, of (1,000 − 200) · 2 = 1,600.
+# A round of batches of both learners: 2 · 4 · 32 = 256 samples, of (1,000 − 200) · 8 = 6,400.
 WITHIN = 0.06
 
 
@@ -49,7 +49,7 @@ def test_learner_group_of_two_restarts_together(ray_here, tmp_path: Path):
         first, second = weights(engine)
         assert same(first, second)
         assert before.updates > 50 and before.restarts == 0
-        # Both drew from both shards, under one limit: 2 · 8 transitions an update.
+        # Both drew from both shards, under one limit: 2 · 32 transitions an update.
         assert before.samples_per_insert == pytest.approx(PER_INSERT, rel=WITHIN)
         ray.get([each.settle.remote() for each in engine._learners.members])
 

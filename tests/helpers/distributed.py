@@ -6,8 +6,8 @@ from dataclasses import replace
 from genray.rl import DQNConfig, presets
 from genray.rl.engine import Progress
 
-BATCH = 8  # transitions of an update
-PER_INSERT = 2.0  # samples per insert
+BATCH = 32  # transitions of an update
+PER_INSERT = 8.0  # samples per insert
 
 
 def tiny(**replay) -> DQNConfig:
