@@ -73,6 +73,14 @@ def translate(argv: list[str], prog: str) -> int:
     check_bounds(launch)
     for path in names:
         require(path.exists(), f"{path}: no such file or folder")
+    require(
+        not launch.address or launch.device != "cuda",
+        f"--device cuda: --address {launch.address} translates on CPUs; leave one out",
+    )
+    require(
+        not launch.address or len(names) > 1 or names[0].is_dir(),
+        f"--address {launch.address}: for folders and several pictures; leave it out for one",
+    )
     folder = modelstore.model_folder(launch.model)
     model, config = load(folder)
     require(
@@ -115,10 +123,6 @@ def _pictures(names: Sequence[Path], model: Translator, launch: TranslateLaunch)
             require(not is_clip(name), f"{name}: a clip is translated alone; leave the others out")
             work.append((name, Path(f"{name.stem}.png"), False))
     targets = [target for _, target, _ in work]
-    require(
-        not launch.address or launch.device != "cuda",
-        f"--device cuda: --address {launch.address} translates on CPUs; leave one out",
-    )
     twice = next((each for each in targets if targets.count(each) > 1), None)
     require(twice is None, f"--out {out}: two pictures would be {twice}; translate them separately")
     for target in targets:

@@ -48,3 +48,5 @@ def test_translate_address_gives_the_pictures_of_one_process(tmp_path: Path, cap
         np.testing.assert_array_equal(one, many)
     assert cli.main([*words, "--address", "auto", "--device", "cuda"]) == 2
     assert "--device cuda: --address auto translates on CPUs" in capsys.readouterr().err
+    assert cli.main([*words[:1], "photos/a/0.png", *words[2:], "--address", "auto"]) == 2
+    assert "--address auto: for folders and several pictures" in capsys.readouterr().err
