@@ -13,7 +13,7 @@ import ray
 import torch
 
 from genray.distributed.coordinator import Coordinator
-from tests.helpers.distributed import PER_INSERT, run, tiny
+from tests.helpers.distributed import run, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -38,7 +38,7 @@ def test_learner_actor_counts_batches_fetched_ahead_once(ray_here, tmp_path: Pat
     try:
         ask(fetch_ahead)
         progress = run(engine, 1_200)
-        assert progress.samples_per_insert == pytest.approx(PER_INSERT, rel=0.05)
+        assert progress.samples_per_insert == pytest.approx(8.0, rel=0.05)
         assert progress.lost_transitions == progress.refused_writes == 0
         assert ask(lambda actor: actor.fetched) > 20
         assert ask(lambda actor: [record.copy is not None for record in actor._feed._records]) == [

@@ -10,7 +10,7 @@ import torch
 
 from genray.distributed.coordinator import Coordinator
 from genray.rl import DQNConfig
-from tests.helpers.distributed import BATCH, PER_INSERT, run, tiny
+from tests.helpers.distributed import run, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -50,13 +50,13 @@ def test_learner_group_of_two_restarts_together(ray_here, tmp_path: Path):
         assert same(first, second)
         assert before.updates > 50 and before.restarts == 0
         # Both drew from both shards, under one limit: 2 · 32 transitions an update.
-        assert before.samples_per_insert == pytest.approx(PER_INSERT, rel=WITHIN)
+        assert before.samples_per_insert == pytest.approx(8.0, rel=WITHIN)
         ray.get([each.settle.remote() for each in engine._learners.members])
 
         engine.save(tmp_path)
         state = json.loads((tmp_path / "state.json").read_text())
         updates = torch.load(tmp_path / "learner.pt", weights_only=True)["updates"]
-        assert state["limiter"]["sampled"] == updates * 2 * BATCH
+        assert state["limiter"]["sampled"] == updates * 64
         assert state["limiter"]["inserted"] == sum(
             shard["counts"]["inserted"] for shard in state["shards"]
         )
@@ -68,7 +68,7 @@ def test_learner_group_of_two_restarts_together(ray_here, tmp_path: Path):
         assert any("one of 2 learners died" in event for event in after.events)
         assert after.restarts == 1 and after.lost_transitions == 0 and after.refused_writes == 0
         assert after.updates > before.updates and after.replay_size > before.replay_size
-        assert after.samples_per_insert == pytest.approx(PER_INSERT, rel=WITHIN)
+        assert after.samples_per_insert == pytest.approx(8.0, rel=WITHIN)
         engine.settle()
         assert same(*weights(engine))
     finally:

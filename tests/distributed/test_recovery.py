@@ -19,7 +19,7 @@ from genray.distributed.coordinator import Coordinator
 from genray.distributed.ledger import VARIABLE
 from genray.distributed.messages import Published, Request
 from genray.rl import DQNConfig
-from tests.helpers.distributed import BATCH, PER_INSERT, run, tiny
+from tests.helpers.distributed import run, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -109,7 +109,7 @@ def test_coordinator_replaces_a_dead_learner_and_keeps_the_replay(engine):
     # It went on from what it had learned, not from the beginning; and no more is drawn than samples
     # per insert allows.
     assert progress.updates > kept
-    assert progress.samples_per_insert == pytest.approx(PER_INSERT, rel=0.03)
+    assert progress.samples_per_insert == pytest.approx(8.0, rel=0.03)
     engine.settle()
     inserted = sum(
         counts["inserted"] for counts in ray.get([shard.stats.remote() for shard in engine.shards])
@@ -124,7 +124,7 @@ def test_coordinator_replaces_a_dead_learner_and_keeps_the_replay(engine):
     )
     counted, sampled, adam_steps, updates = ray.get(state)
     assert counted == inserted
-    assert sampled == updates * BATCH
+    assert sampled == updates * 32
     assert updates >= progress.updates
     assert adam_steps == updates  # Adam's count of steps shows that its moments were restored, too
 

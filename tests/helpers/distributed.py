@@ -6,19 +6,14 @@ from dataclasses import replace
 from genray.rl import DQNConfig, presets
 from genray.rl.engine import Progress
 
-BATCH = 32  # transitions of an update
-PER_INSERT = 8.0  # samples per insert
-
 
 def tiny(**replay) -> DQNConfig:
-    """Catch with a network of a few thousand weights, and an update for 4 transitions."""
+    """Catch with a network of a few thousand weights."""
     config = presets.catch()
-    small = dict(capacity=4_000, min_size=200, shards=2, samples_per_insert=PER_INSERT)
     return replace(
         config,
         network=replace(config.network, channels=(4, 4, 4), hidden=16),
-        learner=replace(config.learner, batch_size=BATCH),
-        replay=replace(config.replay, **(small | replay)),
+        replay=replace(config.replay, capacity=4_000, min_size=200, shards=2, **replay),
     )
 
 

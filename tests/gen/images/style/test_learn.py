@@ -1,5 +1,5 @@
-"""Tests what presets of style models reach in short trainings, with untrained features and with
-EfficientNet-Lite0.
+"""Tests what presets of style models reach: one style with untrained features in the whole
+training, and short trainings with EfficientNet-Lite0.
 
 `tests.bench.bench_style` prints the same figures of the full training.
 """
@@ -14,19 +14,14 @@ from tests.bench.bench_style import anything, fast
 
 @pytest.mark.learn
 @pytest.mark.timeout(1800)
-def test_style_fast_with_untrained_features_learns_in_a_short_training(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    """Optimisation of the same objective is the reference. Before training, the loss is 14 times
-    that of optimisation, and 2.3 of that of the unstyled contents. The whole training reaches 1.7
-    times the loss of optimisation.
+def test_style_fast_loss_is_at_most_twice_that_of_optimisation(monkeypatch: pytest.MonkeyPatch):
+    """Optimisation of the same objective is the reference: two minutes of training on the two
+    photographs of scikit-learn reach 1.7 times its loss (2.01 on six with scikit-image's).
     """
     monkeypatch.setattr("genray.gen.data.photos.more_photographs", dict)
-    found = fast(
-        steps=120, opt_steps=60, crops=3, config=replace(style_fast(), features="untrained")
-    )
-    assert found["fast_of_optimised_loss"] <= 3.2, found
-    assert found["fast_of_unstyled_loss"] <= 0.5, found
+    found = fast(steps=0, opt_steps=70, config=replace(style_fast(), features="untrained"))
+    assert found["fast_of_optimised_loss"] <= 2, found
+    assert found["fast_of_unstyled_loss"] <= 0.4, found
     assert found["fast_time_of_optimised"] <= 0.01, found
     assert found["fast_over_bare_cpu"] <= 1.2, found
 
