@@ -1,5 +1,7 @@
 """Tests the page in a real browser (Debian's Chromium), with a user's clicks and keys."""
 
+import base64
+import io
 import os
 import re
 import time
@@ -84,6 +86,7 @@ def shot(page: Any, name: str) -> None:
 
 IDLE = "document.querySelector('.output')?.getAttribute('aria-busy') === 'false'"
 RESULT = "document.querySelector('.output .result img')?.naturalWidth"
+PAINT = "[...document.querySelectorAll('button')].find((each) => each.textContent === 'Paint')"
 CAPTION = "document.querySelector('.output figcaption')?.textContent"
 
 
@@ -207,6 +210,40 @@ def test_page_paints_and_a_new_photograph_clears_the_result(
     until(page, f"{CAPTION}?.startsWith('Before')")
     until(page, "location.search.includes('photo=flower')")
     assert page.locator(".compare").count() == 0
+
+
+def test_page_paints_only_the_marked_part(
+    page: Any, web: Web, tmp_path: Path, photo: np.ndarray
+):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    page.goto(f"{web.url}/?model=waves&size=256")
+    until(page, "document.querySelector('.drop img') !== null")
+    page.set_input_files(".drop input", str(tmp_path / "photo.png"))
+    page.get_by_text("Only a part of the photograph").click()
+    paint = page.locator("button:text-is('Paint')")
+    pad = page.locator(".mask canvas")
+    until(page, "document.querySelector('.mask canvas')?.width === 96")
+    pad.scroll_into_view_if_needed()
+    assert paint.is_disabled(), "nothing is marked yet"
+    box = pad.bounding_box()
+    # A stroke along the left edge, but not in the round corners.
+    page.mouse.move(box["x"] + 1, box["y"] + 0.2 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 1, box["y"] + 0.8 * box["height"], steps=5)
+    page.mouse.up()
+    until(page, f"!({PAINT}.disabled)")
+    shot(page, "mask")
+    paint.click()
+    until(page, f"{CAPTION} === 'After'")
+    address = page.locator(".output .result img").first.get_attribute("src")
+    made = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+    change_HW = np.abs(np.asarray(made.convert("RGB"), int) - photo.astype(int)).max(2)
+    side = photo.shape[1] // 25  # the stroke reaches so far to the right
+    assert change_HW[20:44, :side].mean() > 5
+    assert change_HW[:, photo.shape[1] // 4 :].max() == 0
+    assert "mask.png" in page.locator(".snippets").text_content()
+    page.locator(".mask + p button").click()
+    until(page, f"{PAINT}.disabled")
 
 
 def test_page_dream_shows_progress_and_can_be_cancelled(page: Any, web: Web):

@@ -58,14 +58,15 @@ with open("picture.png", "wb") as file:
   };
 }
 
-/** Programs for POST /v1/images/edits with pictures and fields. */
-export function editSnippets(fields, files, login) {
+/** Programs for POST /v1/images/edits with pictures and fields; `masked`: also with a mask. */
+export function editSnippets(fields, files, login, masked = false) {
   const { model, size, ...extra } = fields;
   const key = login ? `os.environ["GENRAY_API_KEY"]` : `"none"`;
   const opened = files.map((file) => `open(${python(file)}, "rb")`);
   // Not -F: curl would read a file for a value that begins with @ or <.
   const parts = [
     ...files.map((file) => `  -F image=@${quoted(file)}`),
+    ...(masked ? ["  -F mask=@mask.png"] : []),
     ...Object.entries(fields).map(([name, value]) => `  --form-string ${name}=${quoted(value)}`),
   ];
   return {
@@ -78,7 +79,7 @@ from openai import OpenAI
 client = OpenAI(base_url="${base()}/v1", api_key=${key})
 made = client.images.edit(
     model=${python(model)}, prompt="", size=${python(size)},
-    image=${files.length > 1 ? `[${opened.join(", ")}]` : opened[0]},
+    image=${files.length > 1 ? `[${opened.join(", ")}]` : opened[0]},${masked ? ` mask=open("mask.png", "rb"),` : ""}
     extra_body=${python(extra)},
 )
 with open("result.png", "wb") as file:
@@ -88,7 +89,7 @@ import requests
 
 made = requests.post(
     "${base()}/v1/images/edits",
-    files=[${files.map((file) => `("image", open(${python(file)}, "rb"))`).join(", ")}],
+    files=[${files.map((file) => `("image", open(${python(file)}, "rb"))`).join(", ")}${masked ? `, ("mask", open("mask.png", "rb"))` : ""}],
     data=${python(fields)},${login ? `\n    headers={"Authorization": f"Bearer {os.environ['GENRAY_API_KEY']}"},` : ""}
 ).json()
 with open("result.png", "wb") as file:

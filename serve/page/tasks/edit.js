@@ -1,18 +1,20 @@
-// Changes a photograph: paints it with a style model, or lets a network dream on it.
+// Changes a photograph, e.g. paints it with a style model.
 import { html, useEffect, useState } from "../vendor/htm-preact-standalone.module.js";
 import { note, useAddress, whole } from "../lib/address.js";
-import { ask, getJson, lines, png, Refused } from "../lib/api.js";
+import { ask, lines, png, Refused } from "../lib/api.js";
 import { fileName } from "../lib/names.js";
-import { Problem, useLoaded, useWork, Working } from "../lib/work.js";
+import { Problem, useWork, Working } from "../lib/work.js";
+import { MaskPad } from "../parts/mask.js";
 import { Compare, Picture } from "../parts/picture.js";
 import { pickExample, Picker, useExamples } from "../parts/picker.js";
 import { editSnippets, Snippets } from "../parts/snippet.js";
 
 const SIZES = [256, 384, 512, 768, 1024];
 
-/** Sends the form to /api/edits and returns the last line, the answer. */
-export async function edit(fields, pictures, { signal, progress }) {
+/** Sends the form to /api/edits and returns the last line, the answer; `mask`: a PNG, or null. */
+export async function edit(fields, pictures, { signal, progress }, mask = null) {
   const form = new FormData();
+  if (mask) form.append("mask", mask, "mask.png");
   for (const picture of pictures) form.append("image", picture.blob, "picture");
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
   const answer = await ask("api/edits", { method: "POST", body: form, signal });
@@ -43,6 +45,8 @@ export function Edit({ model, service, verb, doing, styles = false, fields, sett
     patterns = useExamples("pattern");
   const [photo, setPhoto] = useState(null);
   const [style, setStyle] = useState(null);
+  const [partly, setPartly] = useState(false);
+  const [mask, setMask] = useState(null);
   const [size, setSize] = useState(whole(address.size, 512));
   const [result, setResult] = useState("");
   const work = useWork();
@@ -64,13 +68,13 @@ export function Edit({ model, service, verb, doing, styles = false, fields, sett
   useEffect(() => {
     work.cancel();
     setResult("");
-  }, [JSON.stringify(fields)]);
+  }, [JSON.stringify(fields), partly, mask]);
 
   function start(event) {
     event.preventDefault();
     setResult("");
     work.run(async (tools) => {
-      const answer = await edit(all, styles ? [photo, style] : [photo], tools);
+      const answer = await edit(all, styles ? [photo, style] : [photo], tools, partly ? mask : null);
       setResult(png(answer.b64_json));
     });
   }
@@ -88,12 +92,22 @@ export function Edit({ model, service, verb, doing, styles = false, fields, sett
       ${styles && html`<${Picker} title="Style" value=${style} onPick=${outdated(setStyle)} examples=${patterns} disabled=${work.busy} />`}
       ${children}
       <label
+        ><input
+          type="checkbox"
+          role="switch"
+          checked=${partly}
+          onChange=${(event) => setPartly(event.target.checked)}
+        />
+        Only a part of the photograph</label
+      >
+      ${partly && photo && html`<${MaskPad} key=${photo.url} picture=${photo} onMask=${setMask} />`}
+      <label
         >Longer side in pixels
         <select value=${size} onChange=${(event) => outdated(setSize)(Number(event.target.value))}>
           ${sizes.map((each) => html`<option value=${each}>${each}</option>`)}
         </select></label
       >
-      <button disabled=${work.busy || !photo || (styles && !style)}>${verb}</button>
+      <button disabled=${work.busy || !photo || (styles && !style) || (partly && !mask)}>${verb}</button>
     </form>
     <div class="output" aria-busy=${work.busy ? "true" : "false"}>
       ${
@@ -120,7 +134,7 @@ export function Edit({ model, service, verb, doing, styles = false, fields, sett
       }
     </div>
     <${Snippets}
-      programs=${editSnippets(all, styles ? ["photo.jpg", "style.jpg"] : ["photo.jpg"], service.login)}
+      programs=${editSnippets(all, styles ? ["photo.jpg", "style.jpg"] : ["photo.jpg"], service.login, partly)}
     />
   </div>`;
 }
@@ -158,88 +172,5 @@ export function Paint({ model, service }) {
       />
       Keep the photograph's colours</label
     >
-  <//>`;
-}
-
-/** Lets a network amplify what it sees: the layer and its channels choose the patterns. */
-export function Dream({ model, service }) {
-  const address = useAddress();
-  const { value: layers, error } = useLoaded(
-    (signal) => getJson(`api/layers/${encodeURIComponent(model.id)}`, { signal }),
-    [model.id],
-  );
-  const [layer, setLayer] = useState(address.layer ?? "");
-  const [channels, setChannels] = useState(address.channels ?? "");
-  const [steps, setSteps] = useState(Math.min(service.limits.max_steps, whole(address.steps, 12)));
-  const [seed, setSeed] = useState(whole(address.seed, 0));
-  const width =
-    layers?.layers.find((each) => each.name === (layer || layers.default))?.channels ?? 1;
-  const fields = {
-    layer,
-    steps: String(steps),
-    seed: String(seed),
-    ...(channels ? { channels } : {}),
-  };
-  const random = () => setChannels(String(Math.floor(Math.random() * width)));
-  return html`<${Edit}
-    model=${model}
-    service=${service}
-    verb="Dream"
-    doing="Dreaming"
-    fields=${fields}
-    settings=${{ layer, channels, steps, seed: seed || "" }}
-  >
-    ${error && html`<p class="error" role="alert">${error}</p>`}
-    <label
-      >Layer
-      <select
-        value=${layer}
-        onChange=${(event) => {
-          setLayer(event.target.value);
-          setChannels("");
-        }}
-      >
-        <option value="">usual (${layers?.default ?? "…"})</option>
-        ${(layers?.layers ?? []).map((each) => html`<option value=${each.name}>${each.name} · ${each.channels} channels</option>`)}</select
-      ><small
-        >Early layers dream of lines and textures, late layers of parts of things.</small
-      ></label
-    >
-    <label
-      >Channels
-      <span class="joined"
-        ><input
-          type="text"
-          value=${channels}
-          placeholder="all"
-          pattern="[0-9 ,]*"
-          inputmode="numeric"
-          aria-describedby="channels-help"
-          onChange=${(event) => setChannels(event.target.value.trim())}
-        />
-        <button type="button" class="secondary" onClick=${random}>Random</button></span
-      >
-      <small id="channels-help"
-        >0 to ${width - 1}, separated by commas. One channel gives one kind of pattern.</small
-      ></label
-    >
-    <label
-      >Steps at each size <output>${steps}</output>
-      <input
-        type="range"
-        min="1"
-        max=${Math.min(48, service.limits.max_steps)}
-        value=${steps}
-        onInput=${(event) => setSteps(Number(event.target.value))}
-    /></label>
-    <label
-      >Seed
-      <input
-        type="number"
-        min="0"
-        max="2147483647"
-        value=${seed}
-        onChange=${(event) => setSeed(whole(event.target.value, 0))}
-    /></label>
   <//>`;
 }
