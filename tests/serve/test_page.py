@@ -212,9 +212,7 @@ def test_page_paints_and_a_new_photograph_clears_the_result(
     assert page.locator(".compare").count() == 0
 
 
-def test_page_paints_only_the_marked_part(
-    page: Any, web: Web, tmp_path: Path, photo: np.ndarray
-):
+def test_page_paints_only_the_marked_part(page: Any, web: Web, tmp_path: Path, photo: np.ndarray):
     Image.fromarray(photo).save(tmp_path / "photo.png")
     page.goto(f"{web.url}/?model=waves&size=256")
     until(page, "document.querySelector('.drop img') !== null")
