@@ -128,7 +128,7 @@ class QuickDrawer:
         heads, values = self._heads, list[int]()
         for number, event in enumerate(heads.events):
             logits = event(state_D)
-            if not self._sampling.greedy and not any(values):
+            if not any(values):
                 logits[1:] -= self._repeat
             values.append(pick(logits, number, rare=True))
             if number < len(heads.event_in):

@@ -35,7 +35,7 @@ class Sampling:
     """New sprites and events that are less likely are not drawn. A share of the likeliest values,
     as for moves, would drop rare events."""
     greedy: bool = False
-    """Take the likeliest value of every decision; events count as often as in training."""
+    """Take the likeliest value of every decision."""
 
 
 class Drawn(NamedTuple):
@@ -179,8 +179,7 @@ class Drawer:
         reward_E = life_E = torch.zeros(lanes, dtype=torch.int64)
         for number in range(3):
             logits = network.event_logits(state_ED, reward_E, life_E)[number].clone()
-            if not self._sampling.greedy:
-                logits[:, 1:] -= self._repeat * (~happened_E)[:, None]
+            logits[:, 1:] -= self._repeat * (~happened_E)[:, None]
             value_E = choose(logits, always_E, number, rare=True)
             happened_E = happened_E | (value_E > 0)
             reward_E = value_E if number == 0 else reward_E

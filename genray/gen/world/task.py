@@ -27,7 +27,7 @@ from genray.gen.world.episodes import (
     rows_of,
 )
 from genray.gen.world.evaluation import ONE_STEP, film_strip, one_step
-from genray.gen.world.inputs import WorldSizes
+from genray.gen.world.inputs import WorldSizes, split_rows
 from genray.gen.world.model import WorldModel
 from genray.gen.world.network import PARTS
 from genray.gen.world.state import (
@@ -122,9 +122,12 @@ class WorldTask(Task):
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Update the network; returns `loss` in nats for each step of the game."""
         model = cast(WorldModel, self.networks["model"])
-        read_BW = corrupted(batch.x, model.sizes, self.config.model.wrong_tracks)
+        config = self.config.model
+        read_BW = corrupted(batch.x, model.sizes, config.wrong_tracks)
         with self.autocast():
-            loss = -model.network.log_likelihoods(batch.x, read_BW).sum(1).mean()
+            parts_B4 = model.network.log_likelihoods(batch.x, read_BW)
+            weight_B4 = unrepeated(batch.x, model.sizes, config.repeat_events)
+            loss = -(parts_B4 * weight_B4).sum(1).mean()
         updater = self.updaters["model"]
         updater.step(loss)
         if self.config.ema:
@@ -187,6 +190,20 @@ class WorldTask(Task):
             "what its training episodes show.\n"
         )
         return Export("world", config, dict(model.state_dict()), card)
+
+
+def unrepeated(rows_BW: Tensor, sizes: WorldSizes, repeat: int) -> Tensor:
+    """Return the weights of the likelihood's parts, [B, 4]: 1 / `repeat` for moves, looks and
+    births of the rows that an epoch contains `repeat` times.
+
+    Otherwise what an event looks like, e.g. an eaten seed, would be dreamed too often: events are
+    drawn last, when it is decided. Only their own part keeps its weight, and is corrected when they
+    are drawn.
+    """
+    happened_B1 = split_rows(rows_BW, sizes.layout).events_B3.any(1, keepdim=True)
+    weight_B4 = torch.ones(len(rows_BW), len(PARTS), device=rows_BW.device)
+    weight_B4[:, :-1] = torch.where(happened_B1, 1 / repeat, 1.0)
+    return weight_B4
 
 
 def corrupted(rows_BW: Tensor, sizes: WorldSizes, share: float) -> Tensor | None:
