@@ -21,7 +21,7 @@ from genray.gen.world.model import WorldModel
 from genray.gen.world.quick_sampling import QuickDrawer
 from genray.gen.world.sampling import CHANCES, Drawer, Sampling
 from genray.gen.world.state import MoveTable
-from genray.gen.world.task import corrupted
+from genray.gen.world.task import corrupted, unrepeated
 from tests.helpers.world import ACTIONS, toy_data
 
 MOST_BIRTHS = 5
@@ -171,5 +171,12 @@ def test_rows_with_events_are_repeated_and_unknown_moves_are_the_nearest(toy):
     events = sum(any(step.events) for step in steps)
     rows = rows_of(steps, model.sizes.layout, model.move_table, 3, repeat=4)
     assert events > 0 and len(rows) == len(steps) + 3 * events
+    # Repeated rows teach events four times, and everything else once.
+    once = rows_of(steps, model.sizes.layout, model.move_table, 3)
+    single = model.network.log_likelihoods(once)
+    weighted = model.network.log_likelihoods(rows) * unrepeated(rows, model.sizes, 4)
+    assert torch.allclose(weighted[:, :3].sum(0), single[:, :3].sum(0), rtol=1e-4)
+    times = torch.tensor([4.0 if any(step.events) else 1.0 for step in steps])
+    assert torch.allclose(weighted[:, 3].sum(), (single[:, 3] * times).sum(), rtol=1e-4)
     table = MoveTable([(0, 0), (0, 4), (4, 0)])
     assert [table.number(move) for move in ((0, 4), (0, 3), (9, 1), (0, 1))] == [1, 1, 2, 0]
