@@ -1,7 +1,8 @@
 """Finds and loads policies on disk: the newest policy of a run, or the policy of a given step.
 
 A run has one policy in `model/`, which is written with each checkpoint and each evaluation, and one
-in each checkpoint. Commands use the newest policy by default; `--step` selects another one.
+in each checkpoint. Commands use the newest policy by default, or the best one of a run with
+`--saved-policy best`; `--step` selects another one.
 """
 
 import pickle
@@ -12,6 +13,7 @@ import torch
 
 from genray.config import from_dict, load_yaml
 from genray.errors import CheckpointError, ConfigError
+from genray.rl.best_policy import best_score
 from genray.rl.config import DQNConfig
 from genray.rl.engine import network_card, probe_env
 from genray.rl.env import EnvConfig
@@ -36,7 +38,8 @@ class LoadedPolicy(NamedTuple):
 
 
 def open_policy(path: Path, step: int | None = None) -> LoadedPolicy:
-    """Load the newest policy of a run, or the one of `step`; `path` may also be a model directory.
+    """Load the policy of a run, the newest or the best one, or the one of `step`; `path` may also
+    be a model directory.
 
     Raises CheckpointError if there is no policy or if it is damaged. Raises ConfigError, which
     lists the available steps, if there is no policy of `step`.
@@ -46,7 +49,7 @@ def open_policy(path: Path, step: int | None = None) -> LoadedPolicy:
     checkpoints = (
         {int(folder.name): folder for folder in RunDir(path).list_checkpoints()} if is_run else {}
     )
-    if not checkpoints and step is None:
+    if step is None and (not checkpoints or best_score(model) is not None):
         return _from_model(model)
     at_model = _model_step(model)
     steps = sorted({*checkpoints, *([] if at_model is None else [at_model])})

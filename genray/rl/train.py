@@ -16,6 +16,7 @@ import numpy as np
 from genray import machine
 from genray.console import shell_command
 from genray.errors import GenrayError, ResourceError, RunFault
+from genray.rl.best_policy import BestPolicy
 from genray.rl.card import save_policy as save_policy
 from genray.rl.columns import COLUMNS, columns_of
 from genray.rl.config import DQNConfig
@@ -30,6 +31,8 @@ from genray.runs.stop import StopRequests
 # Bytes of a transition without its frame: 21 for action, return, priority … (see replay.py), and 23
 # as a margin.
 BYTES_BESIDE_FRAME = 44
+REPORT_SEED, CHOICE_SEED = 10_000, 20_000
+"""Added to a run's seed: of the reported evaluations, and of those that choose the best policy."""
 
 
 class Trainer:
@@ -58,6 +61,7 @@ class Trainer:
         self._deadline = math.inf
         """When `max_minutes` are over, by time.monotonic()."""
         self._stop = StopRequests()
+        self._best = BestPolicy(run, config) if config.run.saved_policy == "best" else None
 
     def run(self, start_step: int | None = None) -> Evaluation:
         """Train to the configured number of steps, from `start_step` when resumed; return the last
@@ -201,33 +205,60 @@ class Trainer:
     def _evaluate(self, last: bool) -> Evaluation | None:
         """Evaluate the policy, and write it with its score as the run's model; return the result.
 
-        If the evaluation fails, the failure is logged. Then the method returns None, or raises
-        RunFault if `last`.
+        If only the best policy is saved, this is done if the policy is the best one so far, and the
+        best one is evaluated once more if `last`.
         """
         settings = self._config.run
         if last and not self._progress.updates:
             self._live.say("warning: no update was made; the evaluated network is untrained")
+        network, step = self._engine.network(), self._progress.steps
+        seed = settings.seed + REPORT_SEED
+        if self._best:
+            chosen = self._play(network, step, settings.seed + CHOICE_SEED, False)
+            if chosen is not None:
+                if not self._best.offer(network, step, chosen):
+                    self._live.say(f"the best policy so far has {self._best.score:,.1f}")
+                self._run.note_score(step, chosen.mean, keep=settings.keep)
+            if not last:
+                return chosen
+            if self._best.score is not None:
+                network, step = self._best.load()
+                self._live.say(f"the run's policy is that of step {step:,}")
+        result = self._play(network, step, seed, last)
+        if result is not None and self._best:
+            self._best.save(network, step, result)
+        elif result is not None:
+            save_policy(self._run.model, self._config, network, step, result)
+            self._run.note_score(step, result.mean, keep=settings.keep)
+        return result
+
+    def _play(self, network: QNetwork, step: int, seed: int, last: bool) -> Evaluation | None:
+        """Evaluate the policy of `step`, and log the result.
+
+        If the evaluation fails, the failure is logged. Then the method returns None, or raises
+        RunFault if `last`.
+        """
+        settings = self._config.run
         episodes = settings.evaluate_episodes if last else math.ceil(settings.evaluate_episodes / 3)
         self._live.say(f"evaluating: {episodes} episodes …")
-        network = self._engine.network()
         try:
             result = evaluate(
                 network,
                 self._config.env,
                 episodes=episodes,
                 epsilon=settings.evaluate_epsilon,
-                seed=settings.seed + 10_000,
+                seed=seed,
                 progress=EvaluationProgress(self._config.env, self._live.say, self._stop.check),
             )
         except EvaluationStopped as stopped:
-            self._live.say(f"step {self._progress.steps:,}: {stopped.result.summary()}")
+            self._live.say(f"step {step:,}: {stopped.result.summary()}")
             raise
         except Exception as error:  # the environment's own code may raise anything
             reason = f"the evaluation failed ({_described(error)})"
             self._log.write(self._progress.steps, {"evaluation_failed": 1})
             if last:
                 raise RunFault(reason) from error
-            self._live.say(f"step {self._progress.steps:,}: {reason}; training continues")
+            self._live.say(f"step {step:,}: {reason}; training continues")
             return None
         self._log.write(
             self._progress.steps,
@@ -238,10 +269,8 @@ class Trainer:
                 "evaluation_episodes": len(result.scores),
             },
         )
-        self._last_evaluation = f"step {self._progress.steps:,}: {result.summary()}"
+        self._last_evaluation = f"step {step:,}: {result.summary()}"
         self._live.say(self._last_evaluation)
-        self._save_model(network, result)
-        self._run.note_score(self._progress.steps, result.mean, keep=settings.keep)
         return result
 
     def _save(self) -> None:
@@ -252,6 +281,11 @@ class Trainer:
         step = self._engine.settle()
         self._run.write_checkpoint(step, self._engine.save, keep=self._config.run.keep)
         self._saved_at = self._progress.steps = step
+        self._live.say(
+            f"step {step:,}: checkpoint; the run paused for {time.monotonic() - start:.1f} s"
+        )
+        if self._best and self._best.score is not None:
+            return
         # The policy of this step has no score yet. If an evaluation follows, it writes the model
         # again with its score.
         earlier = (
@@ -260,18 +294,12 @@ class Trainer:
         save_policy(
             self._run.model, self._config, self._engine.network(), step, None, words=earlier
         )
-        self._live.say(
-            f"step {step:,}: checkpoint; the run paused for {time.monotonic() - start:.1f} s"
-        )
 
     def _save_or_fault(self) -> None:
         try:
             self._save()
         except (RunFault, OSError) as error:
             raise self._fault(error) from error
-
-    def _save_model(self, network: QNetwork, result: Evaluation) -> None:
-        save_policy(self._run.model, self._config, network, self._progress.steps, result)
 
     def _fault(self, error: BaseException) -> RunFault:
         folders = self._run.list_checkpoints()

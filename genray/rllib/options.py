@@ -153,7 +153,9 @@ PARTS: dict[str, type] = {
 }
 # Fields that are no options here. RLlib and Tune decide how long to train, and how often and where
 # to save; num_gpus_per_learner decides the device.
-NOT_HERE = {"steps", "max_minutes", "evaluate_every", "checkpoint_every", "keep", "device"}
+NOT_HERE = {
+    "steps", "max_minutes", "evaluate_every", "checkpoint_every", "keep", "saved_policy", "device",
+}  # fmt: skip
 # Attribute of ApexDQNConfig -> (part, field) of DQNConfig that the attribute sets.
 FIELDS = {
     ALIASES.get(field.name, field.name): (part, field.name)

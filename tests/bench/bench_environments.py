@@ -27,7 +27,7 @@ from tests.bench.environments.protocol import TASKS
 from tests.bench.environments.run import SYSTEMS
 
 TITLES = {"genray": "genray", "sb3": "Stable-Baselines3", "rllib": "RLlib"}
-MOMENTS = {"schedule": ", at RL Zoo's steps", "end": ""}
+MOMENTS = {"schedule": ", at RL Zoo's steps", "end": "", "best": ", best of its evaluations"}
 QUICK_CPU_S = 5.0
 
 

@@ -5,18 +5,21 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from genray import machine
-from genray.errors import ResourceError, RunFault
+from genray.config import save_yaml
+from genray.errors import ConfigError, ResourceError, RunFault
 from genray.rl import DQNConfig, presets
 from genray.rl.agent import LocalAgent
 from genray.rl.catch import CELL, Catch
-from genray.rl.env import EnvConfig, make_env
+from genray.rl.env import EnvConfig, Step, make_env
 from genray.rl.evaluate import Evaluation
-from genray.rl.policy import load_policy
+from genray.rl.policy import load_policy, open_policy
 from genray.rl.replay import ReplayShard
 from genray.rl.train import (
     Trainer,
@@ -266,3 +269,74 @@ def test_training_ends_after_max_minutes_with_checkpoint_and_evaluation(tmp_path
     assert 3 <= time.monotonic() - start < 60
     assert len(result.scores) == 2
     assert folder.model.is_dir() and folder.latest_checkpoint().is_dir()
+
+
+# --- the best policy ------------------------------------------------------------------------------
+
+
+class Scripted(Catch):
+    """Catch in which all episodes of the n-th evaluation of three episodes score `SCORES[n]`, and
+    those of any other evaluation 7.
+    """
+
+    SCORES: ClassVar[list[float]] = []
+    played: ClassVar[int] = 0
+
+    def reset(self, seed: int) -> np.ndarray:
+        self._score = 7.0
+        if self.num_lanes == 3:
+            self._score = self.SCORES[Scripted.played]
+            Scripted.played += 1
+        return super().reset(seed)
+
+    def step(self, action_E: np.ndarray) -> Step:
+        step = super().step(action_E)
+        return step._replace(reward_E=np.where(step.reward_E != 0, self._score, 0.0))
+
+
+def scripted(scores: list[float], steps: int) -> DQNConfig:
+    Scripted.SCORES, Scripted.played = scores, 0
+    config = evaluated(Scripted, 9)
+    run = replace(config.run, saved_policy="best", steps=steps, keep=1)
+    return replace(config, run=run)
+
+
+def test_saved_policy_best_is_the_one_with_the_best_score(tmp_path: Path):
+    with RunDir.create(tmp_path / "run") as run:
+        config = scripted([1.0, 5.0, 5.0, 2.0], 256)
+        save_yaml(config, run.path / "config.yaml")
+        result = trained(config, run)
+        assert result.scores == [7.0] * 9  # played again, from other starts
+        policy = open_policy(run.path)
+        assert policy.step == 192, "the later one of two equals"
+        last, best = (open_policy(run.path, step) for step in (256, 192))
+        assert last.source != policy.source and best.source == policy.source == run.model
+        [kept] = [folder for folder in run.list_checkpoints() if int(folder.name) == 192]
+        saved = torch.load(kept / "learner.pt", weights_only=True)["online"]
+        for name, tensor in policy.network.state_dict().items():
+            assert torch.equal(tensor, saved[name]), name
+        changed = last.network.state_dict()
+        assert not all(torch.equal(tensor, changed[name]) for name, tensor in saved.items())
+        means = [
+            (row["step"], row["evaluation_mean"])
+            for row in metrics_of(run)
+            if "evaluation_mean" in row
+        ]
+        assert means == [(64, 1.0), (128, 5.0), (192, 5.0), (256, 2.0), (256, 7.0)]
+        card = (run.model / "README.md").read_text()
+        assert "for 192 agent steps" in card and "by a score of 5.0" in card
+
+
+def test_saved_policy_best_outlives_a_resume(tmp_path: Path):
+    with RunDir.create(tmp_path / "run") as run:
+        trained(scripted([3.0], 64), run)
+        trained(scripted([1.0, 2.0], 192), run, 64)
+        assert open_policy(run.path).step == 64
+        trained(scripted([4.0], 256), run, 192)
+        assert open_policy(run.path).step == 256
+
+
+def test_saved_policy_best_needs_evaluations():
+    config = evaluated(Catch, 9)
+    with pytest.raises(ConfigError, match="--saved-policy best: .* set --evaluate-every"):
+        replace(config, run=replace(config.run, saved_policy="best", evaluate_every=0)).validate()

@@ -1,13 +1,17 @@
 """Stable-Baselines3's DQN with the hyperparameters of RL Zoo (hyperparams/dqn.yml).
 
 The policy is scored at RL Zoo's number of steps, if the CPU time reaches so far, and when the CPU
-time is used up. ε falls as fast as in RL Zoo, also when training goes on longer.
+time is used up. ε falls as fast as in RL Zoo, also when training goes on longer. At the end, the best
+policy of SB3's own EvalCallback is scored too; its evaluations count as training.
 """
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
 
 from tests.bench.environments.protocol import Run
 
@@ -39,6 +43,8 @@ ZOO: dict[str, dict[str, Any]] = {
         "exploration_final_eps": 0.1,
     },
 }
+EVALUATE_EVERY, EVALUATE_EPISODES = 2_000, 10
+"""As genray's preset `cartpole`."""
 LONGER = 20
 """Training is planned for this many times RL Zoo's steps; the clock ends it."""
 
@@ -73,6 +79,18 @@ def train(run: Run) -> None:
         device="cpu",
         **options,
     )
-    run.over()
-    model.learn(LONGER * steps, callback=_Watch(run, steps), log_interval=None)  # type: ignore[arg-type]
-    score(run, "end", model)
+    watch = _Watch(run, steps)
+    with tempfile.TemporaryDirectory() as folder:
+        choose = EvalCallback(
+            make_vec_env(run.task.env_id, seed=20_000 + run.seed),
+            n_eval_episodes=EVALUATE_EPISODES,
+            eval_freq=EVALUATE_EVERY,
+            best_model_save_path=folder,
+            verbose=0,
+        )
+        run.over()
+        model.learn(LONGER * steps, callback=CallbackList([watch, choose]), log_interval=None)  # type: ignore[arg-type]
+        score(run, "end", model)
+        best = Path(folder) / "best_model.zip"
+        if best.exists():
+            score(run, "best", DQN.load(best, device="cpu"))
