@@ -1,5 +1,6 @@
 """Flickering Road Runner: an agent with an LSTM beside one with a stack of four frames.
-`python -m tests.bench.bench_flicker [--minutes 6] [--seeds 3] [--quick]`
+`python -m tests.bench.bench_flicker [--minutes 6] [--seeds 3] [--first-seed 0] [--only lstm]
+[--quick]`
 
 Each frame is blank with probability ½, in training and in the 30 games at the end. The presets
 `r2d2_lite` and `road_runner_quick` train for the same CPU minutes, in one process with one thread
@@ -44,18 +45,24 @@ def tested(agent: LocalAgent, config: DQNConfig, blank: float, episodes: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=6.0, help="CPU minutes of a training")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--only", choices=("frames", "lstm"), help="only one of the two agents")
     parser.add_argument("--quick", action="store_true", help="one seed, two CPU seconds, one game")
     arguments = parser.parse_args()
-    minutes, seeds, episodes = arguments.minutes, range(arguments.seeds), 30
+    first = arguments.first_seed
+    minutes, seeds, episodes = arguments.minutes, range(first, first + arguments.seeds), 30
     if arguments.quick:
-        minutes, seeds, episodes = 2 / 60, range(1), 1
+        minutes, seeds, episodes = 2 / 60, range(first, first + 1), 1
     torch.set_num_threads(1)
     print(describe_machine())
     systems = {
         "four stacked frames": presets.road_runner_quick(),
         "LSTM": presets.r2d2_lite(),
     }
+    if arguments.only:
+        name = "LSTM" if arguments.only == "lstm" else "four stacked frames"
+        systems = {name: systems[name]}
     rows, found = [], {name: [] for name in systems}
     for seed in seeds:
         for name, config in systems.items():
