@@ -20,9 +20,9 @@ def cartpole() -> DQNConfig:
     2,850 updates. Replay: 24,000 x (16 + 21) bytes = 0.9 MB. The policy is an average of the
     weights, because single ones differ much from update to update, and the best one of twelve is
     kept, because later ones may be worse. n = 10, because the pole falls many steps after the
-    action that made it fall. Rewards are scaled by 1/10: returns then reach 10 instead of 100,
-    which the Huber loss, whose gradient is at most 1, learns sooner. Observations are normalised:
-    the cart's place, which decides after hundreds of steps, has small numbers.
+    action that made it fall, and γ = 0.995, because a cart that drifts leaves its track hundreds of
+    steps later. Rewards are scaled by 1/10: returns then reach 20 instead of 200, which the Huber
+    loss, whose gradient is at most 1, learns sooner.
     """
     return DQNConfig(
         env=EnvConfig(env="CartPole-v1"),
@@ -45,6 +45,7 @@ def cartpole() -> DQNConfig:
             envs_per_collector=8,
             chunk_rows=8,
             n_step=10,
+            gamma=0.995,
             reward_clip="none",
             reward_scale=0.1,
         ),
@@ -65,8 +66,10 @@ def acrobot() -> DQNConfig:
     return replace(
         base,
         env=EnvConfig(env="Acrobot-v1"),
+        network=replace(base.network, normalise=False),
         replay=replace(base.replay, capacity=40_000, beta_anneal_updates=4_850),
         learner=replace(base.learner, learning_rate_fall=(2_500, 4_850)),
+        collect=replace(base.collect, gamma=0.99),
         run=replace(base.run, steps=40_000, evaluate_every=4_000),
     )
 
@@ -81,6 +84,7 @@ def lunar_lander() -> DQNConfig:
         replay=replace(base.replay, capacity=100_000, beta_anneal_updates=25_000),
         learner=replace(base.learner, learning_rate=1e-3, learning_rate_fall=(10_000, 25_000)),
         explore=replace(base.explore, anneal_steps=20_000),
+        collect=replace(base.collect, gamma=0.99),
         run=replace(base.run, steps=200_000, evaluate_every=20_000),
     )
 
@@ -95,7 +99,7 @@ def minigrid() -> DQNConfig:
         base,
         env=EnvConfig(env="genray.rl.gym_envs:minigrid", stack=1),
         network=NetworkConfig(channels=(16, 32, 32), hidden=128, input_gain=25.0),
-        collect=replace(base.collect, reward_scale=1.0),
+        collect=replace(base.collect, gamma=0.99, reward_scale=1.0),
     )
 
 
@@ -114,6 +118,6 @@ def minatar() -> DQNConfig:
         replay=replace(base.replay, capacity=100_000, min_size=5_000, beta_anneal_updates=60_000),
         learner=replace(base.learner, learning_rate=5e-4, learning_rate_fall=(30_000, 60_000)),
         explore=replace(base.explore, anneal_steps=50_000),
-        collect=replace(base.collect, n_step=3, reward_scale=1.0),
+        collect=replace(base.collect, n_step=3, gamma=0.99, reward_scale=1.0),
         run=replace(base.run, steps=500_000, evaluate_every=50_000),
     )
