@@ -21,9 +21,8 @@ def cartpole() -> DQNConfig:
     weights, because single ones differ much from update to update, and the best one of twelve is
     kept, because later ones may be worse. n = 10, because the pole falls many steps after the
     action that made it fall, and γ = 0.995, because a cart that drifts leaves its track hundreds of
-    steps later. ε ends at 0.02, because with 0.1 the random actions hide the drift of the greedy
-    policy. Rewards are scaled by 1/10: returns then reach 20 instead of 200, which the Huber loss,
-    whose gradient is at most 1, learns sooner.
+    steps later. Rewards are scaled by 1/10: returns then reach 20 instead of 200, which the Huber
+    loss, whose gradient is at most 1, learns sooner.
     """
     return DQNConfig(
         env=EnvConfig(env="CartPole-v1"),
@@ -40,7 +39,7 @@ def cartpole() -> DQNConfig:
             target_period_updates=50,
             average_updates=500,
         ),
-        explore=ExploreConfig(exploration="shared", epsilon=0.02, anneal_steps=8_000),
+        explore=ExploreConfig(exploration="shared", epsilon=0.1, anneal_steps=8_000),
         collect=CollectConfig(
             collectors=1,
             envs_per_collector=8,
@@ -68,7 +67,6 @@ def acrobot() -> DQNConfig:
         base,
         env=EnvConfig(env="Acrobot-v1"),
         network=replace(base.network, normalise=False),
-        explore=replace(base.explore, epsilon=0.1),
         replay=replace(base.replay, capacity=40_000, beta_anneal_updates=4_850),
         learner=replace(base.learner, learning_rate_fall=(2_500, 4_850)),
         collect=replace(base.collect, gamma=0.99),
@@ -85,7 +83,7 @@ def lunar_lander() -> DQNConfig:
         network=replace(base.network, hidden=256),
         replay=replace(base.replay, capacity=100_000, beta_anneal_updates=25_000),
         learner=replace(base.learner, learning_rate=1e-3, learning_rate_fall=(10_000, 25_000)),
-        explore=replace(base.explore, epsilon=0.1, anneal_steps=20_000),
+        explore=replace(base.explore, anneal_steps=20_000),
         collect=replace(base.collect, gamma=0.99),
         run=replace(base.run, steps=200_000, evaluate_every=20_000),
     )
@@ -101,7 +99,6 @@ def minigrid() -> DQNConfig:
         base,
         env=EnvConfig(env="genray.rl.gym_envs:minigrid", stack=1),
         network=NetworkConfig(channels=(16, 32, 32), hidden=128, input_gain=25.0),
-        explore=replace(base.explore, epsilon=0.1),
         collect=replace(base.collect, gamma=0.99, reward_scale=1.0),
     )
 
@@ -120,7 +117,7 @@ def minatar() -> DQNConfig:
         network=NetworkConfig(channels=(16, 16, 16), hidden=128),
         replay=replace(base.replay, capacity=100_000, min_size=5_000, beta_anneal_updates=60_000),
         learner=replace(base.learner, learning_rate=5e-4, learning_rate_fall=(30_000, 60_000)),
-        explore=replace(base.explore, epsilon=0.1, anneal_steps=50_000),
+        explore=replace(base.explore, anneal_steps=50_000),
         collect=replace(base.collect, n_step=3, gamma=0.99, reward_scale=1.0),
         run=replace(base.run, steps=500_000, evaluate_every=50_000),
     )
