@@ -1,8 +1,8 @@
 """Stable-Baselines3's DQN with the hyperparameters of RL Zoo (hyperparams/dqn.yml).
 
 The policy is scored at RL Zoo's number of steps, if the CPU time reaches so far, and when the CPU
-time is used up. ε falls as fast as in RL Zoo, also when training goes on longer. The best policy of SB3's
-own EvalCallback is scored too; its evaluations count as training.
+time is used up. ε falls as fast as in RL Zoo, also when training goes on longer. The best policy of
+SB3's own EvalCallback is scored too; its evaluations count as training.
 """
 
 import tempfile
