@@ -21,6 +21,9 @@ class SpriteModelConfig:
     most_backgrounds: int = bounded(1, min=1, max=64, example=8)
     """Largest number of backgrounds. A game may have one for each level; 1: the most frequent
     colour of each pixel, on all screens."""
+    whole_rows: bool = False
+    """Rows of equal shapes, e.g. the dashes of a road, are completed behind the sprites that cover
+    them. Otherwise the network learns rows that are cut wherever a character stands."""
     width: int = bounded(96, min=8, example=96)
     """Width of the transformer; a multiple of --heads."""
     layers: int = bounded(3, min=1, example=3)
@@ -76,6 +79,6 @@ def sprites() -> SpriteConfig:
             optimizer="adamw", learning_rate=2e-3, l2=0.3, beta2=0.98, grad_clip=1.0,
             warmup_updates=30, schedule="cosine",
         ),
-        # A run of a version that had one background has no such option, and gets the default, 1.
-        model=SpriteModelConfig(most_backgrounds=8),
+        # Runs of earlier versions lack these options, and get their defaults.
+        model=SpriteModelConfig(most_backgrounds=8, whole_rows=True),
     )  # fmt: skip

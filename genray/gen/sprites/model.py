@@ -20,6 +20,7 @@ from genray.gen.sprites.config import SpriteModelConfig
 from genray.gen.sprites.network import FIELDS, GROUP, SHAPE, Sizes, SpriteTransformer, X, Y
 from genray.gen.sprites.palette import NearestColour
 from genray.gen.sprites.quick_sampling import QuickSampler
+from genray.gen.sprites.rows import encode_whole
 from genray.gen.sprites.runs import Run
 from genray.gen.sprites.sampling import TOP_P, Support, draw_tokens
 from genray.gen.sprites.tokens import Language, Token
@@ -160,7 +161,8 @@ class SpriteModel(GenerativeModel):
 
     def screen_tokens(self, x_BCHW: Tensor) -> list[list[Token]]:
         """Return the tokens of images in 0..1."""
-        return [self.language.encode(screen_HW) for screen_HW in self.indices(x_BCHW)]
+        encode = encode_whole if self.config.whole_rows else Language.encode
+        return [encode(self.language, screen_HW) for screen_HW in self.indices(x_BCHW)]
 
     def pad(self, tokens: Sequence[Sequence[Token]]) -> Tensor:
         """Return tokens as int64 [B, T, 5], with rows of the group `end` after each sequence."""

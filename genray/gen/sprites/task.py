@@ -19,7 +19,8 @@ from genray.gen.sprites.config import SpriteConfig
 from genray.gen.sprites.model import SpriteModel, pad_tokens
 from genray.gen.sprites.network import FIELDS
 from genray.gen.sprites.palette import PaletteBuilder
-from genray.gen.sprites.tokens import Token, learn_language
+from genray.gen.sprites.rows import encode_whole
+from genray.gen.sprites.tokens import Language, Token, learn_language
 from genray.gen.training.moving_average import MovingAverage
 from genray.gen.training.task import Batch, Export, Task
 from genray.gen.training.updater import Updater
@@ -77,7 +78,8 @@ class SpriteTask(Task):
             most_shapes=config.model.most_shapes, name=data.name,
             most_backgrounds=config.model.most_backgrounds,
         )  # fmt: skip
-        tokens = [language.encode(screen_HW) for screen_HW in screens_NHW]
+        encode = encode_whole if config.model.whole_rows else Language.encode
+        tokens = [encode(language, screen_HW) for screen_HW in screens_NHW]
         self._train_tokens = tokens
         # Create the networks. The average and the trained network share the language.
         model = SpriteModel.of_language(config.model, language, tokens).to(self.device)

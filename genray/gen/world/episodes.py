@@ -13,10 +13,10 @@ from torch import Tensor
 
 from genray.errors import ConfigError, require
 from genray.gen.data.episodes import Episode, EpisodesSplit
+from genray.gen.sprites.rows import encode_whole
 from genray.gen.sprites.tokens import Token, learn_language
 from genray.gen.world.config import WorldModelConfig
 from genray.gen.world.model import START, STARTS, Game, Start, WorldModel, observed
-from genray.gen.world.rows import encode_whole
 from genray.gen.world.state import Events, Layout, MoveTable, State, fill_inputs, fill_targets
 from genray.gen.world.tracks import Looks, Outcome, Sprite
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from genray.gen.sprites.acceptance import class_of
 from genray.gen.sprites.model import shape_features
+from genray.gen.sprites.rows import encode_whole
 from genray.gen.sprites.tokens import Language, Token
 from genray.gen.world.config import WorldModelConfig
 from genray.gen.world.inputs import WorldSizes
 from genray.gen.world.language_store import LanguageStore
 from genray.gen.world.network import WorldNetwork
-from genray.gen.world.rows import encode_whole
 from genray.gen.world.state import Events, MoveTable, State
 from genray.gen.world.tracks import Looks, Outcome, Sprite, match
 

@@ -28,7 +28,9 @@ def config(steps: int = 4, **fit) -> SpriteConfig:
     return replace(
         sprites(),
         fit=FitConfig(steps=steps, batch_size=32, validate_every=steps, **fit),
-        model=SpriteModelConfig(width=32, layers=1, heads=2, dropout=0.1, most_backgrounds=8),
+        model=SpriteModelConfig(
+            width=32, layers=1, heads=2, dropout=0.1, most_backgrounds=8, whole_rows=True
+        ),
     )
 
 

@@ -1,7 +1,8 @@
 """Completes rows of equal shapes behind the sprites that cover them, e.g. the dashes of a road.
 
 A character in front of a row cuts it into shorter rows and rests of shapes, which change with every
-pixel that the character moves. The complete row is one sprite that a world model can follow.
+pixel that the character moves. The complete row is one token, and one sprite that a world model can
+follow.
 """
 
 from collections import defaultdict

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
+from genray.gen.sprites.config import SpriteModelConfig
+from genray.gen.sprites.model import SpriteModel
+from genray.gen.sprites.rows import completed, encode_whole
 from genray.gen.sprites.tokens import Language, learn_language
-from genray.gen.world.rows import completed, encode_whole
 
 PALETTE = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0]], np.uint8)
 DASHES, STEP, ROAD_Y = 6, 8, 10
@@ -49,3 +52,15 @@ def test_a_row_with_a_gap_that_nothing_covers_stays_broken(language: Language):
     whole = encode_whole(language, screen_HW)
     assert len(whole) >= 2
     np.testing.assert_array_equal(language.decode(whole), screen_HW)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_model_reads_whole_rows_if_it_was_trained_on_them(language: Language, whole: bool):
+    screen_HW = road(6, 21)
+    encoded, completed_row = language.encode(screen_HW), encode_whole(language, screen_HW)
+    assert len(completed_row) < len(encoded)
+    config = SpriteModelConfig(width=8, layers=1, heads=2, whole_rows=whole)
+    model = SpriteModel.of_language(config, language, [encoded])
+    x_1CHW = torch.from_numpy(PALETTE[screen_HW]).permute(2, 0, 1)[None] / 255
+    assert model.screen_tokens(x_1CHW) == [completed_row if whole else encoded]
+    assert np.array_equal(model.indices(model.reconstruct(x_1CHW))[0], screen_HW)
