@@ -12,8 +12,8 @@ from genray.rl.replay import ReplayShard
 def test_storage_note_states_the_bytes_that_a_shard_takes():
     config = presets.cartpole()
     assert storage_note(config) == [
-        "replay: 37 bytes for each transition, 16 of them its observation; 24,000 transitions: "
-        "0.9 MB"
+        "replay: 37 bytes for each transition, 16 of them its observation; 36,000 transitions: "
+        "1.3 MB"
     ]
     [layout] = config.plan_shards((1, 16))
     taken = ReplayShard(config.replay, layout).nbytes / (layout.lanes * layout.rows)
