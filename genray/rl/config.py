@@ -41,8 +41,9 @@ class RunConfig:
     evaluate_epsilon: float = bounded(0.001, min=0, max=1)
     """ε while evaluating; 0: greedy."""
     saved_policy: Literal["last", "best"] = "last"
-    """The run's model: the last policy, or the best one of those evaluated. The best one is played
-    once more at the end, from other starts, because the best of several scores is too high.
+    """The run's model: the last policy, or the best one of those evaluated (--evaluate-every). The
+    best one is played once more at the end, from other starts, because the best of several scores
+    is too high.
     """
     checkpoint_every: int = bounded(100_000, min=0)
     """Agent steps between checkpoints; 0: only at the end, and when stopped."""
@@ -65,11 +66,6 @@ class RunConfig:
         require(
             self.saved_policy in ("last", "best"),
             f"--saved-policy {self.saved_policy}: must be last or best",
-        )
-        require(
-            self.saved_policy == "last" or bool(self.evaluate_every),
-            "--saved-policy best: is the best one of several evaluations; set --evaluate-every, "
-            "e.g. 2000, or use --saved-policy last",
         )
 
 

@@ -61,7 +61,8 @@ class Trainer:
         self._deadline = math.inf
         """When `max_minutes` are over, by time.monotonic()."""
         self._stop = StopRequests()
-        self._best = BestPolicy(run, config) if config.run.saved_policy == "best" else None
+        several = config.run.saved_policy == "best" and config.run.evaluate_every
+        self._best = BestPolicy(run, config) if several else None
 
     def run(self, start_step: int | None = None) -> Evaluation:
         """Train to the configured number of steps, from `start_step` when resumed; return the last

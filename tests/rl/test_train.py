@@ -336,7 +336,15 @@ def test_saved_policy_best_outlives_a_resume(tmp_path: Path):
         assert open_policy(run.path).step == 256
 
 
-def test_saved_policy_best_needs_evaluations():
+def test_saved_policy_best_of_a_single_evaluation_is_the_last(tmp_path: Path):
+    config = scripted([], 64)
+    with RunDir.create(tmp_path / "run") as run:
+        result = trained(replace(config, run=replace(config.run, evaluate_every=0)), run)
+        assert result.scores == [7.0] * 9 and Scripted.played == 0
+        assert open_policy(run.path).step == 64
+
+
+def test_saved_policy_is_last_or_best():
     config = evaluated(Catch, 9)
-    with pytest.raises(ConfigError, match="--saved-policy best: .* set --evaluate-every"):
-        replace(config, run=replace(config.run, saved_policy="best", evaluate_every=0)).validate()
+    with pytest.raises(ConfigError, match="--saved-policy first: must be last or best"):
+        replace(config, run=replace(config.run, saved_policy="first")).validate()  # type: ignore[arg-type]
