@@ -26,7 +26,7 @@ from genray.gen.images.pictures import (
     to_tensor,
     write_picture,
 )
-from genray.machine import resolve_device
+from genray.machine import keep_freed_memory, resolve_device
 from genray.media import SUFFIXES, check_clip_path, check_writable, write_clip
 from genray.options import parse
 from genray.paths import FeaturesName, free_path
@@ -103,6 +103,7 @@ def dream(argv: list[str], prog: str) -> int:
     config.validate()
     if launch.out is None:
         launch = replace(launch, out=free_path(Path(f"{image.stem}-dream.png").absolute()))
+    keep_freed_memory()
     with own_threads(choose_threads()):
         return _dream(image, launch, config)
 

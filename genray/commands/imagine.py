@@ -19,7 +19,7 @@ from genray.errors import ConfigError, require
 from genray.gen.images.class_network import ClassNetwork, open_lite0_classes, open_model_classes
 from genray.gen.images.class_pictures import ImagineConfig, imagine
 from genray.gen.images.pictures import check_picture_path, to_rgb, to_tensor, write_picture
-from genray.machine import resolve_device
+from genray.machine import keep_freed_memory, resolve_device
 from genray.media import check_clip_path, check_writable, contact_sheet, write_clip
 from genray.options import parse
 from genray.paths import free_path
@@ -93,6 +93,7 @@ def imagine_classes(argv: list[str], prog: str) -> int:
     )
     numbers = [network.find(word) for word in words]
     launch = _with_out(launch, network, numbers)
+    keep_freed_memory()
     with own_threads(choose_threads()):
         return _imagine(network.to(resolve_device(launch.device)), numbers, launch, config)
 

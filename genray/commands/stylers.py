@@ -26,7 +26,7 @@ from genray.gen.images.style.optimise import StyleStep, prepared
 from genray.gen.images.style.optimise import stylize as optimise
 from genray.gen.images.style.sizes import LEAST, sizes_of
 from genray.gen.images.style.transformer_net import build_style_fast
-from genray.machine import resolve_device
+from genray.machine import keep_freed_memory, resolve_device
 from genray.runs import modelstore
 
 LOSSES = ("loss", "style", "content", "tv")
@@ -130,6 +130,7 @@ def open_styler(
     """Create the styler that the options select, for pictures like `first`. `size`: the value of
     --size, or None.
     """
+    keep_freed_memory()
     method = ByOptimisation if launch.model is None else ByModel
     if launch.mask is None:
         return method(first, styles, launch, config, size)

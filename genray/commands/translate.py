@@ -27,7 +27,7 @@ from genray.gen.images.pictures import (
 from genray.gen.translation.apply import apply_translator
 from genray.gen.translation.model import Translator
 from genray.gen.translation.tiles import TILE
-from genray.machine import resolve_device
+from genray.machine import keep_freed_memory, resolve_device
 from genray.media import check_clip_path, check_writable, write_clip
 from genray.options import parse
 from genray.paths import free_path
@@ -90,6 +90,7 @@ def translate(argv: list[str], prog: str) -> int:
     )
     model.network(launch.direction)
     model.eval().to(resolve_device(launch.device))
+    keep_freed_memory()
     with own_threads(choose_threads()):
         if len(names) == 1 and is_clip(names[0]):
             return _clip(names[0], model, launch)
@@ -157,6 +158,7 @@ def _ended(failed: int, total: int, out: Path) -> int:
 
 def _loaded(launch: TranslateLaunch) -> Callable[[Path, Path], Path]:
     """Load the model in a worker on a CPU, and return the function that translates a picture."""
+    keep_freed_memory()
     model, _ = load(modelstore.model_folder(launch.model))
     assert isinstance(model, Translator)
     model.eval()
