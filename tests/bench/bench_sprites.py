@@ -1,14 +1,15 @@
 """Sprite models of seven games: the tokenizer, characters, near-copies and speed. `python -m
-tests.bench.bench_sprites [--games road_runner,seaquest] [--seeds 0,1,2] [--folder DIR] [--quick]`
+tests.bench.bench_sprites [--games road_runner,seaquest] [--seeds 0,1,2] [--frames 12000]
+[--folder DIR] [--quick]`
 
-Records 4,000 screens of each game, trains the preset `sprites` on 3,200 of them on one core, and
-compares 1,024 samples with 2,000 real screens of other seeds, by detectors that know nothing of the
-tokenizer (sprite_detectors.py). Near-copies are compared with those of the 800 held-out screens.
-Settings were chosen on Road Runner and Seaquest. About two minutes of one core for a game and a
-seed; `--quick` trains 60 steps. With `--folder`, recorded screens, models and figures are kept
-there, and an interrupted run goes on; `--refit` fits the corrections of the kept models again, and
-draws again. All seeds of a game share its screens. All games are trained with the first seed, then
-with the next one.
+Records 4,000 screens of each game, or `--frames`, trains the preset `sprites` on four fifths of
+them on one core, and compares 1,024 samples with 2,000 real screens of other seeds, by detectors
+that know nothing of the tokenizer (sprite_detectors.py). Near-copies are compared with those of the
+held-out screens. Settings were chosen on Road Runner and Seaquest. About two minutes of one core
+for a game and a seed; `--quick` trains 60 steps. With `--folder`, recorded screens, models and
+figures are kept there, and an interrupted run goes on; `--refit` fits the corrections of the kept
+models again, and draws again. All seeds of a game share its screens. All games are trained with the
+first seed, then with the next one.
 """
 
 import argparse
@@ -138,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--games", default=",".join(DETECTORS))
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--frames", type=int, default=4000, help="screens recorded of each game")
     parser.add_argument("--folder", type=Path, help="directory of screens and figures to keep")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument(
@@ -154,7 +156,7 @@ def main() -> None:
         for seed in options.seeds.split(","):
             for game in games:
                 file = folder / f"screens-{game}.safetensors"
-                screens = recorded(file, game, 4000, 0, 4)
+                screens = recorded(file, game, options.frames, 0, 4)
                 found = figures.setdefault(game, {"seeds": {}})
                 if "tokenizer" not in found:
                     real = recorded(folder / f"real-{game}.safetensors", game, 2000, REAL_SEED, 8)
