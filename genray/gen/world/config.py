@@ -36,6 +36,12 @@ class WorldModelConfig:
     track_clocks: bool = False
     """The network reads how many steps ago a sprite changed its look and its y. Many games move
     their sprites only in every few steps."""
+    events_first: bool = False
+    """Reward, lost life and ending are decided before what becomes of the sprites, which then know
+    them. Otherwise they are decided last."""
+    event_weight: float = bounded(1.0, above=0, max=1000, example=8.0)
+    """Weight of the events' part of the loss. Events are few: a larger weight makes the network
+    learn them sooner, and changes no probability that it tends to."""
     wrong_tracks: float = bounded(0.1, min=0, below=1, example=0.1)
     """Share of the sprites that the network reads changed in training: moved by a pixel, without
     their last moves, or with another look. It makes dreams robust to the model's own errors."""
@@ -89,7 +95,10 @@ def world() -> WorldConfig:
     such a core. Preparation takes another minute.
     """
     return WorldConfig(
-        model=WorldModelConfig(memory=MEMORY, track_clocks=True),
+        # Runs of earlier versions lack these options, and get their defaults.
+        model=WorldModelConfig(
+            memory=MEMORY, track_clocks=True, events_first=True, event_weight=8.0
+        ),
         fit=FitConfig(steps=3000, batch_size=32, validate_every=500, patience=2),
         optimizer=OptimizerConfig(
             optimizer="adamw", learning_rate=1.5e-3, l2=0.2, beta2=0.98, grad_clip=1.0,

@@ -70,6 +70,7 @@ class WorldModel(nn.Module):
         self.network = WorldNetwork(
             sizes, len(features), width=config.width, layers=config.layers, heads=config.heads,
             dropout=config.dropout, memory=config.memory, track_clocks=config.track_clocks,
+            events_first=config.events_first,
         )  # fmt: skip
         self.look_shape = _buffer(self, "look_shape", (sizes.looks,), torch.int64)
         self.rewards = _buffer(self, "rewards", (sizes.rewards,), torch.float32)

@@ -1,12 +1,14 @@
 """The network of a world model: what becomes of each track, what appears, and what the step gives.
 
-Two layers let all tracks see each other and the player's last actions. A causal layer then decides
-about one thing after another: each track, in their order, then new sprites until "no more", then
-reward, lost life and ending. Each decision knows all earlier ones, so that sprites that touch do
-not contradict each other. The likelihood of a step is the product of the decisions' probabilities.
+Two layers let all tracks see each other and the player's last actions. The events are decided next:
+reward, lost life and ending. A causal layer then decides about one thing after another, given the
+events: each track, in their order, then new sprites until "no more". Each decision knows all
+earlier ones, so that sprites that touch do not contradict each other. The likelihood of a step is
+the product of the decisions' probabilities. In models without `events_first`, events come last.
 
 Shapes: B rows, M tracks, K births, S = M + K + 2 decisions, D width of the network, V looks,
 A actions, G groups, Q moves, H height and W width of the screen, T = 1 + M + K known decisions.
+With `events_first`, the causal layer has one decision fewer, S = M + K + 1.
 """
 
 import math
@@ -55,14 +57,15 @@ class WorldNetwork(nn.Module):
         width, layers, heads, dropout: of the network.
         memory: number of last moves that it reads, and one action more.
         track_clocks: whether it reads how long ago a look and a y changed.
+        events_first: whether the events are decided before the tracks.
     """
 
     def __init__(
         self, sizes: WorldSizes, num_features: int, *, width: int, layers: int, heads: int,
-        dropout: float, memory: int, track_clocks: bool,
+        dropout: float, memory: int, track_clocks: bool, events_first: bool = False,
     ):  # fmt: skip
         super().__init__()
-        self.sizes, self.width = sizes, width
+        self.sizes, self.width, self.events_first = sizes, width, events_first
         self.features: Tensor
         """uint8 [V, F]: what the shape of each look is like."""
         self.group_of: Tensor
@@ -126,6 +129,8 @@ class WorldNetwork(nn.Module):
         self.life_out, self.done_out = nn.Linear(width, 2), nn.Linear(width, 2)
         self.group_in = nn.Embedding(sizes.groups, width)
         self.reward_in, self.life_in = nn.Embedding(sizes.rewards, width), nn.Embedding(2, width)
+        # What the decisions after the events know of the ending.
+        self.done_in = nn.Embedding(2, width) if events_first else None
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -205,6 +210,13 @@ class WorldNetwork(nn.Module):
             self.birth + tables.look[look] + tables.y[place_2[..., 0]] + tables.x[place_2[..., 1]]
         )
 
+    def told(self, seen: Seen, events_B3: Tensor) -> Seen:
+        """Return what was seen, with what is known of the events by the later decisions."""
+        assert self.done_in is not None
+        reward_B, life_B, done_B = events_B3.unbind(1)
+        given_BD = self.reward_in(reward_B) + self.life_in(life_B) + self.done_in(done_B)
+        return Seen(seen.tracks_BMD + given_BD[:, None], seen.whole_BD + given_BD, seen.place_BM2)
+
     # -- the heads --------------------------------------------------------------------------------
 
     def move_logits(self, state_MD: Tensor) -> Tensor:
@@ -280,20 +292,17 @@ class WorldNetwork(nn.Module):
             ],
             1,
         )  # fmt: skip
-        asked_BSD = torch.cat(
-            [
-                seen.tracks_BMD,
-                self.ask_births(seen.whole_BD, births + 1),
-                (seen.whole_BD + self.events_asked)[:, None],
-            ],
-            1,
-        )
+        asked = [seen.tracks_BMD, self.ask_births(seen.whole_BD, births + 1)]
+        if not self.events_first:
+            asked.append((seen.whole_BD + self.events_asked)[:, None])
+        asked_BSD = torch.cat(asked, 1)
+        decisions = asked_BSD.shape[1]
         nowhere = born_BK2.new_full((batch, 1, 2), NOWHERE)
-        from_BS2 = torch.cat([seen.place_BM2, nowhere.expand(-1, births + 2, -1)], 1)
+        from_BS2 = torch.cat([seen.place_BM2, nowhere.expand(-1, decisions - most, -1)], 1)
         to_BT2 = torch.cat([nowhere, next_BM2, born_BK2], 1)
         pairs = self.offsets_causal(from_BS2, to_BT2)
-        # A decision knows the screen and the decisions before it; the events know all.
-        number_S = torch.arange(most + births + 2, device=track.device)
+        # A decision knows the screen and the decisions before it; events that are last know all.
+        number_S = torch.arange(decisions, device=track.device)
         number_T = torch.arange(1 + most + births, device=track.device)
         real_BT = torch.cat(
             [inputs.has_track_BM.new_ones(batch, 1), inputs.has_track_BM, inputs.has_birth_BK], 1
@@ -301,6 +310,11 @@ class WorldNetwork(nn.Module):
         allowed_BST = (number_T <= number_S[:, None]) & real_BT[:, None]
         state = self.causal(asked_BSD, self.causal.keys(known_BTD), pairs, allowed_BST)
         out: Tensor = self.norm_out(state)
+        return out
+
+    def events_state(self, whole_BD: Tensor) -> Tensor:
+        """Return the state of the events that are decided first, [B, D]."""
+        out: Tensor = self.norm_out(whole_BD + self.events_asked)
         return out
 
     def ask_births(self, whole_BD: Tensor, count: int) -> Tensor:
@@ -317,6 +331,9 @@ class WorldNetwork(nn.Module):
         inputs, tables = split_rows(rows_BW, layout), self.tables()
         read = inputs if read_BW is None else split_rows(read_BW, layout)
         seen = self.see(read, tables)
+        events_BD = self.events_state(seen.whole_BD) if self.events_first else None
+        if self.events_first:
+            seen = self.told(seen, inputs.events_B3)
         # The next places, from the true ones.
         track = inputs.tracks_BMC
         next_BM2 = self.next_places(track)
@@ -346,7 +363,8 @@ class WorldNetwork(nn.Module):
         born_BK3 = nn.functional.pad(inputs.births_BK3, (0, 0, 0, 1))
         group_BK = self.group_of[born_BK3[..., 0]].masked_fill(number >= count_B1, self.no_more)
         row = torch.arange(batch, device=track.device)[:, None].expand_as(asked)[asked]
-        state, group = state_BSD[:, most:-1][asked], group_BK[asked]
+        state = state_BSD[:, most : most + births + 1][asked]
+        group = group_BK[asked]
         total = zero.index_add(0, row, chosen(self.group_logits(state), group))
         born = group != self.no_more
         if born.any():
@@ -362,7 +380,8 @@ class WorldNetwork(nn.Module):
         parts.append(total)
         # Events.
         values = inputs.events_B3.unbind(1)
-        logits = self.event_logits(state_BSD[:, -1], values[0], values[1])
+        events_BD = state_BSD[:, -1] if events_BD is None else events_BD
+        logits = self.event_logits(events_BD, values[0], values[1])
         parts.append(sum((chosen(each, value) for each, value in zip(logits, values)), zero))
         return torch.stack(parts, 1)
 

@@ -11,6 +11,7 @@ import torch
 
 from genray.gen.world.network import WorldNetwork
 from genray.gen.world.quick_network import Mlp, array, ready
+from genray.gen.world.state import Events
 from genray.gen.world.tracks import Track
 
 
@@ -43,14 +44,21 @@ class QuickHeads:
                 ("done", network.done_out),
             )
         )  # fmt: skip
-        self.event_in = [ready(array(each.weight)) for each in (network.reward_in, network.life_in)]
-        """What later events know of the reward and of the lost life."""
+        known = (network.reward_in, network.life_in, network.done_in)
+        self.event_in = [ready(array(each.weight)) for each in known if each is not None]
+        """What later decisions know of the reward, of the lost life, and of the ending."""
         self.moved, self.group_in = (
             ready(array(each.weight)) for each in (network.moved, network.group_in)
         )
         self.looks = [LookHeads(network, group) for group in range(network.sizes.groups)]
         self._group = head(heads["group"], *_linear(network.group_out))
         self._group_of = network.group_of.tolist()
+
+    def given(self, events: Events) -> np.ndarray:
+        """Return what the decisions after the events know of them, [D]."""
+        reward, life, done = (table[int(each)] for table, each in zip(self.event_in, events))
+        known: np.ndarray = reward + life + done
+        return known
 
     def looks_of(self, look: int) -> "LookHeads":
         """Return the heads of the group to which a look belongs."""

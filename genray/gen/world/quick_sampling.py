@@ -13,7 +13,7 @@ from genray.gen.world.model import WorldModel
 from genray.gen.world.quick_heads import QuickHeads
 from genray.gen.world.quick_network import QuickNetwork, array, ready
 from genray.gen.world.sampling import Drawn, Sampling, classes_of
-from genray.gen.world.state import Events, State
+from genray.gen.world.state import DONE, Events, State
 from genray.gen.world.tracks import Outcome, Sprite, Track
 
 
@@ -42,6 +42,7 @@ class QuickDrawer:
         self._asked = ready(array(network.birth_asked + network.birth_number.weight))
         self._asked_events = ready(array(network.events_asked))
         self._birth = ready(array(network.birth))
+        self._events_first = network.events_first
 
     def draw(self, states: Sequence[State], chance_ES4: np.ndarray | None) -> list[Drawn]:
         """Draw the next step of each dream; see `Drawer.draw`."""
@@ -53,6 +54,11 @@ class QuickDrawer:
         tracks = state.tracks[: self._sizes.tracks]
         tracks_MD, whole_D, codes = net.see(state, tracks)
         pick = _Pick(self._sampling, chance_S4)
+        if self._events_first:
+            events = self._events(net.norm_out(whole_D + self._asked_events), pick)
+            pick.decision += 1
+            given_D = heads.given(events)
+            tracks_MD, whole_D = tracks_MD + given_D, whole_D + given_D
         known = _Known(net, 1 + len(tracks) + self._sizes.births)
         known.put(whole_D, net.offsets.nowhere)
         count_C = np.zeros(max(self._class_of) + 1, np.int64)
@@ -84,8 +90,9 @@ class QuickDrawer:
             known.put(entry_D, net.offsets.code(*sprite[1:]))
             count_C[self._class_of[sprite.look]] += 1
             pick.decision += 1
-        state_D = known.ask(whole_D + self._asked_events)
-        return Drawn(Outcome(sprites, births), self._events(state_D, pick), pick.nats)
+        if not self._events_first:
+            events = self._events(known.ask(whole_D + self._asked_events), pick)
+        return Drawn(Outcome(sprites, births), events, pick.nats)
 
     def _follow(
         self, track: Track, track_D: np.ndarray, state_D: np.ndarray, pick: "_Pick"
@@ -131,7 +138,7 @@ class QuickDrawer:
             if not any(values):
                 logits[1:] -= self._repeat
             values.append(pick(logits, number, rare=True))
-            if number < len(heads.event_in):
+            if number < DONE:  # The events after this one know it.
                 state_D = state_D + heads.event_in[number][values[-1]]
         reward, life, done = values
         return Events(reward, bool(life), bool(done))

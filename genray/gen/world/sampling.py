@@ -95,7 +95,6 @@ class Drawer:
         total = 1 + most + sizes.births
         # What is known: keys and values, places, and which entries are real.
         known = _Known(self._model, lanes, total)
-        known.put(0, seen.whole_BD, torch.full((lanes, 2), NOWHERE), torch.ones(lanes).bool())
         nats_E = torch.zeros(lanes, dtype=torch.float64)
         # Each lane uses its own random numbers, however many decisions the others take.
         every_E, decision_E = torch.arange(lanes), torch.zeros(lanes, dtype=torch.int64)
@@ -106,6 +105,26 @@ class Drawer:
             nats_E.add_(surprise_E.double().masked_fill(~active_E, 0.0))
             return value_E
 
+        always_E, zero_E = torch.ones(lanes).bool(), torch.zeros(lanes, dtype=torch.int64)
+
+        def choose_events(state_ED: Tensor) -> Tensor:
+            """Return events, int64 [E, 3]. Each is corrected for the repeated training steps,
+            unless another one happened.
+            """
+            values = [zero_E, zero_E, zero_E]
+            for number in range(3):
+                logits = network.event_logits(state_ED, values[0], values[1])[number].clone()
+                happened_E = torch.stack(values, 1).any(1)
+                logits[:, 1:] -= self._repeat * (~happened_E)[:, None]
+                values[number] = choose(logits, always_E, number, rare=True)
+            return torch.stack(values, 1)
+
+        events_E3 = None
+        if network.events_first:
+            events_E3 = choose_events(network.events_state(seen.whole_BD))
+            seen = network.told(seen, events_E3)
+            decision_E += 1
+        known.put(0, seen.whole_BD, torch.full((lanes, 2), NOWHERE), always_E)
         # Tracks.
         count_EC = torch.zeros(lanes, int(self._class_V.max()) + 1, dtype=torch.int64)
         sprites: list[list[Sprite | None]] = [[] for _ in states]
@@ -173,21 +192,13 @@ class Drawer:
                 if active:
                     births[lane].append(Sprite(look, y, x))
             decision_E += active_E
-        # Events: each is corrected for the repeated training steps, unless another one happened.
-        state_ED = known.ask(seen.whole_BD + network.events_asked, nowhere_E2, total)
-        always_E, happened_E = torch.ones(lanes).bool(), torch.zeros(lanes).bool()
-        reward_E = life_E = torch.zeros(lanes, dtype=torch.int64)
-        for number in range(3):
-            logits = network.event_logits(state_ED, reward_E, life_E)[number].clone()
-            logits[:, 1:] -= self._repeat * (~happened_E)[:, None]
-            value_E = choose(logits, always_E, number, rare=True)
-            happened_E = happened_E | (value_E > 0)
-            reward_E = value_E if number == 0 else reward_E
-            life_E = value_E if number == 1 else life_E
+        if events_E3 is None:
+            state_ED = known.ask(seen.whole_BD + network.events_asked, nowhere_E2, total)
+            events_E3 = choose_events(state_ED)
         return [
             Drawn(Outcome(kept, born), Events(reward, bool(life), bool(done)), float(nats))
-            for kept, born, reward, life, done, nats in zip(
-                sprites, births, reward_E.tolist(), life_E.tolist(), value_E.tolist(), nats_E
+            for kept, born, (reward, life, done), nats in zip(
+                sprites, births, events_E3.tolist(), nats_E
             )
         ]
 

@@ -17,7 +17,7 @@ from genray.gen.training.moving_average import MovingAverage
 from genray.gen.training.task import Batch, Export, Task
 from genray.gen.training.updater import Updater
 from genray.gen.training.world import ALONE, World
-from genray.gen.world.config import WorldConfig
+from genray.gen.world.config import WorldConfig, WorldModelConfig
 from genray.gen.world.episodes import (
     find_starts,
     frequent_moves,
@@ -126,7 +126,7 @@ class WorldTask(Task):
         read_BW = corrupted(batch.x, model.sizes, config.wrong_tracks)
         with self.autocast():
             parts_B4 = model.network.log_likelihoods(batch.x, read_BW)
-            weight_B4 = unrepeated(batch.x, model.sizes, config.repeat_events)
+            weight_B4 = part_weights(batch.x, model.sizes, config)
             loss = -(parts_B4 * weight_B4).sum(1).mean()
         updater = self.updaters["model"]
         updater.step(loss)
@@ -192,17 +192,20 @@ class WorldTask(Task):
         return Export("world", config, dict(model.state_dict()), card)
 
 
-def unrepeated(rows_BW: Tensor, sizes: WorldSizes, repeat: int) -> Tensor:
-    """Return the weights of the likelihood's parts, [B, 4]: 1 / `repeat` for moves, looks and
-    births of the rows that an epoch contains `repeat` times.
+def part_weights(rows_BW: Tensor, sizes: WorldSizes, config: WorldModelConfig) -> Tensor:
+    """Return the weights of the likelihood's parts, [B, 4].
 
-    Otherwise what an event looks like, e.g. an eaten seed, would be dreamed too often: events are
-    drawn last, when it is decided. Only their own part keeps its weight, and is corrected when they
-    are drawn.
+    Rows with an event are in an epoch `repeat_events` times. The events' own part is corrected for
+    that when they are drawn. If they are drawn last, the other parts of such rows have a weight of
+    1 / `repeat_events`: otherwise what an event looks like, e.g. an eaten seed, would be dreamed
+    too often. If they are drawn first, the other parts are learned given the events, and the
+    number of such rows does not change what is learned.
     """
-    happened_B1 = split_rows(rows_BW, sizes.layout).events_B3.any(1, keepdim=True)
     weight_B4 = torch.ones(len(rows_BW), len(PARTS), device=rows_BW.device)
-    weight_B4[:, :-1] = torch.where(happened_B1, 1 / repeat, 1.0)
+    if not config.events_first:
+        happened_B1 = split_rows(rows_BW, sizes.layout).events_B3.any(1, keepdim=True)
+        weight_B4[:, :-1] = torch.where(happened_B1, 1 / config.repeat_events, 1.0)
+    weight_B4[:, -1] = config.event_weight
     return weight_B4
 
 

@@ -20,21 +20,22 @@ from genray.gen.world.episodes import (
 from genray.gen.world.model import WorldModel
 from genray.gen.world.quick_sampling import QuickDrawer
 from genray.gen.world.sampling import CHANCES, Drawer, Sampling
-from genray.gen.world.state import MoveTable
-from genray.gen.world.task import corrupted, unrepeated
+from genray.gen.world.state import DONE, TO_MOVE, TRACK, MoveTable
+from genray.gen.world.task import corrupted, part_weights
 from tests.helpers.world import ACTIONS, toy_data
 
 MOST_BIRTHS = 5
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory):
+@pytest.fixture(scope="module", params=[False, True], ids=["events last", "events first"])
+def toy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """An untrained model, whose weights are far from 0, and the toy game's steps."""
     split = toy_data(tmp_path_factory.mktemp("toy")).train
     assert isinstance(split, EpisodesSplit)
     config = WorldModelConfig(
-        width=16, heads=2, layers=1, dropout=0.0, rare=2, memory=5, track_clocks=True
-    )
+        width=16, heads=2, layers=1, dropout=0.0, rare=2, memory=5, track_clocks=True,
+        events_first=request.param,
+    )  # fmt: skip
     game, tokens = learn_game(config, split, len(ACTIONS), "toy")
     steps = list(itertools.chain(*read_steps(game, split.episodes)))
     game = replace(game, moves=frequent_moves(steps, 99))
@@ -45,7 +46,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-        model.network.group_out.bias[-1] += 3  # fewer new sprites
+        model.network.group_out.bias[-1] += 0 if request.param else 3  # fewer new sprites
         model.network.move_out.bias[-1] += 3  # more sprites that end
     model.most_alike.fill_(99)
     return model, steps
@@ -144,6 +145,25 @@ def test_quick_drawing_takes_the_decisions_of_slow_drawing(
     assert np.allclose(*nats[same].T, atol=1e-3)
 
 
+def test_events_that_are_first_do_not_depend_on_the_outcome_and_later_decisions_know_them(toy):
+    model, steps = toy
+    first = model.config.events_first
+    rows = rows_of(steps[:40], model.sizes.layout, model.move_table, model.sizes.actions)
+    layout, before = model.sizes.layout, model.network.log_likelihoods(rows)
+    # Another outcome: every track is gone.
+    gone = rows.clone()
+    tracks = gone[:, layout.first_track : layout.first_birth].unflatten(1, (-1, TRACK))
+    tracks[..., TO_MOVE] = model.network.gone
+    changed = model.network.log_likelihoods(gone)
+    assert torch.equal(changed[:, 3], before[:, 3]) == first
+    # Other events.
+    other = rows.clone()
+    other[:, layout.events + DONE] ^= 1
+    changed = model.network.log_likelihoods(other)
+    assert torch.equal(changed[:, :3], before[:, :3]) != first
+    assert not torch.equal(changed[:, 3], before[:, 3])
+
+
 def test_the_likelihood_of_a_row_does_not_depend_on_the_batch(toy):
     model, steps = toy
     rows = rows_of(steps[:40], model.sizes.layout, model.move_table, model.sizes.actions)
@@ -171,12 +191,15 @@ def test_rows_with_events_are_repeated_and_unknown_moves_are_the_nearest(toy):
     events = sum(any(step.events) for step in steps)
     rows = rows_of(steps, model.sizes.layout, model.move_table, 3, repeat=4)
     assert events > 0 and len(rows) == len(steps) + 3 * events
-    # Repeated rows teach events four times, and everything else once.
+    # Repeated rows teach events four times, and everything else once, unless it is learned given
+    # the events.
     once = rows_of(steps, model.sizes.layout, model.move_table, 3)
     single = model.network.log_likelihoods(once)
-    weighted = model.network.log_likelihoods(rows) * unrepeated(rows, model.sizes, 4)
-    assert torch.allclose(weighted[:, :3].sum(0), single[:, :3].sum(0), rtol=1e-4)
+    config = replace(model.config, repeat_events=4, event_weight=2.5)
+    weighted = model.network.log_likelihoods(rows) * part_weights(rows, model.sizes, config)
     times = torch.tensor([4.0 if any(step.events) else 1.0 for step in steps])
-    assert torch.allclose(weighted[:, 3].sum(), (single[:, 3] * times).sum(), rtol=1e-4)
+    others = single[:, :3] * times[:, None] if config.events_first else single[:, :3]
+    assert torch.allclose(weighted[:, :3].sum(0), others.sum(0), rtol=1e-4)
+    assert torch.allclose(weighted[:, 3].sum(), (2.5 * single[:, 3] * times).sum(), rtol=1e-4)
     table = MoveTable([(0, 0), (0, 4), (4, 0)])
     assert [table.number(move) for move in ((0, 4), (0, 3), (9, 1), (0, 1))] == [1, 1, 2, 0]
