@@ -41,12 +41,17 @@ QUIET = 10
 """One in QUIET steps without an event is predicted; each counts QUIET times."""
 FREE, LOOK = 300, 4
 """Steps of a free run; characters are looked for on one in LOOK screens."""
-HERO = {"road_runner": "bird", "breakout": "ball", "seaquest": "submarine", "freeway": "chickens"}
+HERO = {
+    "road_runner": "bird", "breakout": "ball", "seaquest": "submarine", "freeway": "chickens",
+    "boxing": "white boxer", "space_invaders": "player", "river_raid": "plane",
+}  # fmt: skip
 
 
 def hero_of(game: str) -> Detector:
     """Return the detector of the character that is followed."""
-    return next(each for each in DETECTORS[game] if each.name == HERO[game])
+    found = next(each for each in DETECTORS[game] if each.name == HERO[game])
+    # The player's chicken is the left one of two.
+    return replace(found, x=(0, 80)) if game == "freeway" else found
 
 
 def place(detector: Detector, screen_HW: np.ndarray, palette_P3: np.ndarray) -> np.ndarray:
