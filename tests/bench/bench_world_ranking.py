@@ -45,7 +45,7 @@ def correlation(pairs_N2: np.ndarray, samples: int = 2000) -> tuple[float, float
         chosen_N2 = pairs_N2[rng.integers(len(pairs_N2), size=len(pairs_N2))]
         if (chosen_N2.std(0) > 0).all():
             found.append(spearmanr(*chosen_N2.T).statistic)
-    low, high = np.quantile(found, [0.025, 0.975])
+    low, high = np.quantile(found, [0.025, 0.975]) if found else (np.nan, np.nan)
     return float(spearmanr(*pairs_N2.T).statistic), float(low), float(high)
 
 
@@ -60,6 +60,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     checkpoints = [int(folder.name) for folder in RunDir(options.run).list_checkpoints()]
+    if len(checkpoints) < 3:
+        raise SystemExit(
+            f"{options.run}: {len(checkpoints)} checkpoints are too few to rank; train with e.g. "
+            "--checkpoint-every 2500 --keep 14"
+        )
     rows, pairs = [], []
     for step in sorted(checkpoints):
         real, dream = returns(options.run, step, options.model, options.steps, options.games)
