@@ -34,7 +34,7 @@ def await_in_status(laptop: Laptop, *words: str, timeout_s: float = 200) -> str:
         if all(word in shown for word in words):
             return shown
         assert time.monotonic() < stop, shown
-        time.sleep(2)
+        time.sleep(5)  # a command takes several seconds of this machine's CPUs
 
 
 def steps_in(run: Path) -> int:
