@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from genray.errors import ResourceError
 from genray.gen.images.pictures import (
     Picture,
     resized,
@@ -220,7 +221,8 @@ def _translation(
     options: EditOptions,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the translated picture and its description; transparent pixels of the content are
-    missing ones.
+    missing ones. Raises BadRequest for a second picture, and if `prepare` needs a package that is
+    not installed.
     """
     from genray.gen.translation.apply import apply_translator
 
@@ -232,9 +234,12 @@ def _translation(
     if alpha is not None and alpha.shape != rgb.shape[:2]:
         alpha = scaled(alpha, max(rgb.shape[:2]))
     model: Any = predictor.model
-    result = apply_translator(
-        model, rgb, alpha=alpha, direction=options.direction, prepare=options.prepare
-    )
+    try:
+        result = apply_translator(
+            model, rgb, alpha=alpha, direction=options.direction, prepare=options.prepare
+        )
+    except ResourceError as error:  # this machine lacks a package that finds edges
+        raise BadRequest(str(error), param="prepare") from error
     return result, {
         "method": model.about.get("method", TRANSLATOR),
         "direction": options.direction,

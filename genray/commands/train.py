@@ -220,7 +220,8 @@ FIXED = ("data", "model")
 """Parts that a resumed run cannot change, except some options of the data (`_check_resumes`)."""
 FIXED_OF_FAMILY = (
     "loss", "method", "style", "styles", "num_styles", "style_size", "features", "style_layers",
-    "content_layers", "pairs", "edge_sigma", "factor", "direction", "to", "domains", "pool",
+    "content_layers", "pairs", "edge_detector", "edge_sigma", "edge_threshold", "factor",
+    "direction", "to", "domains", "pool",
 )  # fmt: skip
 """Options of some families that a resumed run cannot change."""
 

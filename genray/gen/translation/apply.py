@@ -11,7 +11,7 @@ from genray.errors import require
 from genray.gen.data.sources import resize, to_grey
 from genray.gen.generative import to_uint8
 from genray.gen.translation.model import Translator
-from genray.gen.translation.pairs import MASK, make_inputs
+from genray.gen.translation.pairs import INPUT_OPTIONS, MASK, make_inputs
 from genray.gen.translation.tiles import TILE, translate_picture
 
 INK = 160
@@ -43,7 +43,7 @@ def apply_translator(
     Raises:
         ConfigError: the model lacks the direction, has no such preparation, or the picture is too
             small.
-        ResourceError: edges, and scikit-image is not installed.
+        ResourceError: a package that finds edges is not installed.
     """
     network = model.network(direction)
     x = model_input(model, rgb, alpha, prepare=prepare)
@@ -61,8 +61,10 @@ def model_input(
             kind not in ("images", "files"),
             "--prepare: this model takes pictures as they are; leave it out",
         )
-        sigma, factor = model.about["edge_sigma"], model.about["factor"]
-        image = make_inputs(image, kind, edge_sigma=sigma, factor=factor)
+        # Models of older versions lack the options that were added later.
+        options = {name: model.about[name] for name in INPUT_OPTIONS if name in model.about}
+        device = next(model.parameters()).device
+        image = make_inputs(image, kind, **options, device=device)
     elif kind == "low":
         height, width = (side * model.about["factor"] for side in rgb.shape[:2])
         image = resize(image, (height, width))
@@ -70,7 +72,13 @@ def model_input(
         image = np.where(alpha < 128, MASK, image).astype(np.uint8)
     if channels == 1 and image.shape[1] == 3:
         image = to_grey(image)
-    if kind == "edges" and not prepare:
+    if kind == "edges" and not prepare and not _has_soft_edges(model):
         # Edges in training are black or white, without the grey pixels of a scaled drawing.
         image = np.where(image < INK, 0, 255).astype(np.uint8)
     return torch.from_numpy(np.ascontiguousarray(image)).float().mul_(2 / 255).sub_(1)
+
+
+def _has_soft_edges(model: Translator) -> bool:
+    """Return whether the model was trained on grey edges, see `draw_hed`."""
+    about = model.about
+    return about.get("edge_detector") == "hed" and about["edge_threshold"] == 0

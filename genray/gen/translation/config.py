@@ -12,6 +12,7 @@ from genray.gen.translation.losses import Loss
 from genray.paths import DataName, PathOrUrl
 
 Pairs = Literal["edges", "grey", "low", "masked"]
+EdgeDetector = Literal["canny", "hed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +90,16 @@ class Pix2PixConfig(TranslationConfig):
 
     pairs: Pairs = "grey"
     """How inputs are made from the images of --data, which are the targets. edges: black edges on
-    white (Canny); grey: luma; low: a low resolution, scaled up again; masked: a square is missing.
+    white; grey: luma; low: a low resolution, scaled up again; masked: a square is missing.
     Files of --data pairs:DIR are pairs already."""
+    edge_detector: EdgeDetector = "canny"
+    """edges: Canny's detector, or the network HED, which finds outlines rather than texture and
+    needs two more packages."""
     edge_sigma: float = bounded(1.0, min=0, max=10, example=1)
     """edges: standard deviation in pixels of the Gaussian blur before Canny's detector."""
+    edge_threshold: float = bounded(0.1, min=0, below=1, example=0.1)
+    """edges: the lowest probability of an edge of HED, whose edges are thinned to lines; 0: soft
+    grey edges, the probabilities themselves."""
     factor: int = bounded(4, min=2, max=16, example=4)
     """low: the input has 1/factor of the target's resolution."""
     direction: Literal["a_to_b", "b_to_a"] = "a_to_b"
@@ -112,6 +119,16 @@ class Pix2PixConfig(TranslationConfig):
         require(
             self.adversarial_weight > 0 or self.l1_weight > 0,
             "--l1-weight 0: with --adversarial-weight 0 nothing is trained; use e.g. 100",
+        )
+        require(
+            self.edge_detector == "canny" or self.pairs_kind != "files",
+            f"--edge-detector {self.edge_detector}: --data {self.data.data} has inputs already; "
+            "leave it out",
+        )
+        require(
+            self.edge_detector == "canny" or self.pairs_kind == "edges",
+            f"--edge-detector {self.edge_detector}: --pairs {self.pairs} has no edges; use --pairs "
+            "edges, or leave it out",
         )
         require(
             "colour" not in self.data.augment,

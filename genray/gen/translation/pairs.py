@@ -4,13 +4,15 @@ A row contains the channels of the input, followed by those of the target.
 Shapes: N rows, C channels, H height, W width. Images are uint8.
 """
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
-from genray.errors import ConfigError, ResourceError, require
+from genray.errors import ConfigError, require
 from genray.gen.data.config import SUFFIXES, DataConfig
 from genray.gen.data.folders import find_files, report_skipped
 from genray.gen.data.load import load_data
@@ -18,17 +20,21 @@ from genray.gen.data.sources import MOST_PIXELS, load_images, resize, to_grey
 from genray.gen.data.splits import split_rows
 from genray.gen.data.types import Data, Source
 from genray.gen.images.pictures import DATA_FORMATS, PictureError, read_picture
-from genray.gen.translation.config import Pix2PixConfig
+from genray.gen.translation.config import EdgeDetector, Pix2PixConfig
+from genray.gen.translation.edges import draw_edges
+from genray.machine import resolve_device
 
 MASK = 128
 """Value of the pixels of a missing square; its side is half of the image's."""
+INPUT_OPTIONS = ("edge_detector", "edge_sigma", "edge_threshold", "factor")
+"""Options of `Pix2PixConfig` that `make_inputs` takes. A saved model contains them."""
 
 
 def load_pairs(config: Pix2PixConfig, low: float, high: float) -> Data:
     """Load the pairs that `config` describes, with values in low..high.
 
     `Data.about["pairs"]` has the kind and the numbers of channels of input and target. Raises
-    ConfigError for data that do not make pairs, ResourceError if edges need a missing package.
+    ConfigError for data that do not make pairs, and the errors of `make_inputs`.
     """
 
     def source(data: DataConfig) -> Source:
@@ -46,7 +52,7 @@ def load_pairs(config: Pix2PixConfig, low: float, high: float) -> Data:
 def make_pairs(source: Source, config: Pix2PixConfig) -> Source:
     """Return rows of inputs, made from the images of `source`, and these images.
 
-    Raises ConfigError for --pairs grey of images without colours.
+    Raises ConfigError for --pairs grey of images without colours, and the errors of `make_inputs`.
     """
     require(
         config.pairs != "grey" or source.train.shape[1] == 3,
@@ -55,11 +61,14 @@ def make_pairs(source: Source, config: Pix2PixConfig) -> Source:
 
     def pairs(images: np.ndarray, seed: int) -> np.ndarray:
         targets = images if images.dtype == np.uint8 else np.rint(images * 255).astype(np.uint8)
-        inputs = make_inputs(
-            targets, config.pairs, edge_sigma=config.edge_sigma, factor=config.factor, seed=seed
-        )
+        options = {name: getattr(config, name) for name in INPUT_OPTIONS}
+        inputs = make_inputs(targets, config.pairs, **options, seed=seed, device=device)
         return np.concatenate([inputs, targets], 1)
 
+    device = resolve_device(config.fit.device)
+    if config.pairs == "edges" and config.edge_detector == "hed":
+        count = len(source.train) + len(source.test)
+        print(f"--edge-detector hed: finding the edges of {count:,} images", file=sys.stderr)
     train, test = pairs(source.train, 0), pairs(source.test, 1)
     channels = source.train.shape[1]
     about = {"kind": config.pairs, "channels": [train.shape[1] - channels, channels]}
@@ -67,14 +76,25 @@ def make_pairs(source: Source, config: Pix2PixConfig) -> Source:
 
 
 def make_inputs(
-    images_NCHW: np.ndarray, kind: str, *, edge_sigma: float = 1.0, factor: int = 4, seed: int = 0
+    images_NCHW: np.ndarray,
+    kind: str,
+    *,
+    edge_detector: EdgeDetector = "canny",
+    edge_sigma: float = 1.0,
+    edge_threshold: float = 0.1,
+    factor: int = 4,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
 ) -> np.ndarray:
-    """Return the input of each image, uint8 [N, C', H, W]: see `Pix2PixConfig.pairs`.
+    """Return the input of each image, uint8 [N, C', H, W]: see `Pix2PixConfig`.
 
-    C' is 1 for edges and grey, otherwise C. `seed`: of the places of missing squares.
+    C' is 1 for edges and grey, otherwise C. `seed`: of the places of missing squares. `device`: on
+    which HED finds edges. Raises the errors of `draw_edges`.
     """
     if kind == "edges":
-        return draw_edges(images_NCHW, edge_sigma)
+        return draw_edges(
+            images_NCHW, edge_detector, sigma=edge_sigma, threshold=edge_threshold, device=device
+        )
     if kind == "grey":
         return to_grey(images_NCHW) if images_NCHW.shape[1] == 3 else images_NCHW
     height, width = images_NCHW.shape[2:]
@@ -88,23 +108,6 @@ def make_inputs(
     for image, top, left in zip(masked, tops, lefts):
         image[:, top : top + height // 2, left : left + width // 2] = MASK
     return masked
-
-
-def draw_edges(images_NCHW: np.ndarray, sigma: float) -> np.ndarray:
-    """Return the images' edges by Canny's detector, black (0) on white (255), uint8 [N, 1, H, W].
-
-    `sigma`: standard deviation of the blur before the detector, in pixels. Raises ResourceError if
-    scikit-image is not installed. [Canny 1986, https://doi.org/10.1109/TPAMI.1986.4767851]
-    """
-    try:
-        from skimage.feature import canny
-    except ImportError as error:
-        raise ResourceError(
-            "--pairs edges: scikit-image is not installed; pip install 'genray[edges]'"
-        ) from error
-    grey = to_grey(images_NCHW) if images_NCHW.shape[1] == 3 else images_NCHW
-    edges = [canny(image[0] / 255.0, sigma) for image in grey]
-    return np.where(np.stack(edges)[:, None], 0, 255).astype(np.uint8)
 
 
 # -- read from files -------------------------------------------------------------------------------

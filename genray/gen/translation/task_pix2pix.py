@@ -29,7 +29,7 @@ from genray.gen.translation.evaluation import (
 )
 from genray.gen.translation.losses import adversarial_loss, discriminator_loss, l1_loss
 from genray.gen.translation.networks import PatchDiscriminator, make_generator
-from genray.gen.translation.pairs import load_pairs
+from genray.gen.translation.pairs import INPUT_OPTIONS, load_pairs
 
 SHOWN = 6
 """Number of pairs in the sheet of fixed rows."""
@@ -168,12 +168,13 @@ class Pix2PixTask(TranslationTask):
         """Return the generator; the discriminator is not saved."""
         kind = self._pairs["kind"]
         made = {
-            "edges": "black edges on white", "grey": "a grey picture",
+            "edges": f"black edges on white (--edge-detector {self.config.edge_detector})",
+            "grey": "a grey picture",
             "low": f"a picture of 1/{self.config.factor} of the resolution",
             "masked": "a picture with a grey square", "files": "the other half of a pair",
         }[kind]  # fmt: skip
         about = {"method": "pix2pix", "input": kind, "pairs": dict(self._pairs)}
-        about |= {"factor": self.config.factor, "edge_sigma": self.config.edge_sigma}
+        about |= {name: getattr(self.config, name) for name in INPUT_OPTIONS}
         config = self.described(self._shape, self._channels[1], **about)
         config["directions"] = ["a_to_b"]
         card = (
