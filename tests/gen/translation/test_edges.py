@@ -118,6 +118,14 @@ def test_thin_lines_are_the_middle_of_thick_edges():
     )
 
 
+def test_thin_lines_have_one_of_two_equal_columns_and_keep_diagonals():
+    y, x = np.mgrid[:40, :40]
+    columns = thin_lines(np.exp(-(((x - 19.5) / 2) ** 2)).astype(np.float32), 0.1)
+    assert (columns[6:-6].sum(1) == 1).all()
+    diagonal = thin_lines(np.exp(-(((x - y) / 2) ** 2)).astype(np.float32), 0.1)
+    assert (diagonal[6:-6, 6:-6] == np.eye(28, dtype=bool)).all()
+
+
 def test_draw_hed_makes_lines_or_soft_edges(hed: HED):
     images = photos()
     soft, lines = draw_hed(images, 0.0), draw_hed(images, 0.4)
