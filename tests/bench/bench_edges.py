@@ -32,7 +32,7 @@ DETECTORS: dict[str, Draw] = {
 def photograph(name: str, height: int, width: int) -> np.ndarray:
     """Return a photograph that is scaled to these sides, uint8 [1, 3, height, width]."""
     rgb = {**photographs(), **more_photographs()}[name]
-    return resize(np.moveaxis(rgb, 2, 0)[None], (height, width))
+    return resize(np.moveaxis(rgb, 2, 0)[None].copy(), (height, width))
 
 
 def cpu_ms(draw: Draw, images: np.ndarray, repeats: int) -> Summary:

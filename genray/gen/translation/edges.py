@@ -101,8 +101,8 @@ def find_edges(images_NCHW: np.ndarray, device: str | torch.device = "cpu") -> n
     count = max(1, BATCH_PIXELS // (height * width * factor**2))
     found: list[np.ndarray] = []
     for start in range(0, len(images_NCHW), count):
-        part = np.ascontiguousarray(images_NCHW[start : start + count])
-        x_BCHW = torch.from_numpy(part).to(device).float()
+        part = images_NCHW[start : start + count].astype(np.float32, order="C")
+        x_BCHW = torch.from_numpy(part).to(device)
         if factor > 1:
             x_BCHW = F.interpolate(x_BCHW, scale_factor=factor, mode="bicubic").clamp_(0, 255)
         edges_B1HW = net(x_BCHW.expand(-1, 3, -1, -1))
