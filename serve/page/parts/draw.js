@@ -1,6 +1,7 @@
 // A pad to draw on: digits in white on black, as those of the data sets, or outlines on white.
 import { html, useRef } from "../vendor/htm-preact-standalone.module.js";
 import { chosen } from "./picker.js";
+import { useStrokes } from "./strokes.js";
 
 const SIDE = 280;
 const STROKE = 24;
@@ -21,15 +22,6 @@ export function DrawPad({
   what = "a digit",
 }) {
   const canvas = useRef(null);
-  const last = useRef(null);
-
-  const place = (event) => {
-    const box = canvas.current.getBoundingClientRect();
-    return [
-      (event.clientX - box.left) * (SIDE / box.width),
-      (event.clientY - box.top) * (SIDE / box.height),
-    ];
-  };
 
   function clear() {
     const context = canvas.current.getContext("2d");
@@ -37,35 +29,13 @@ export function DrawPad({
     context.fillRect(0, 0, SIDE, SIDE);
   }
 
-  function start(event) {
-    event.preventDefault();
-    canvas.current.setPointerCapture(event.pointerId);
-    last.current = place(event);
-    move(event);
-  }
-
-  function move(event) {
-    if (!last.current) return;
-    const context = canvas.current.getContext("2d"),
-      next = place(event);
-    Object.assign(context, {
-      strokeStyle: ink,
-      lineWidth: stroke,
-      lineCap: "round",
-      lineJoin: "round",
-    });
-    context.beginPath();
-    context.moveTo(...last.current);
-    context.lineTo(...next);
-    context.stroke();
-    last.current = next;
-  }
-
-  function end() {
-    if (!last.current) return;
-    last.current = null;
-    canvas.current.toBlob((blob) => onPick(chosen(blob, "drawing")), "image/png");
-  }
+  const strokes = useStrokes({
+    canvas,
+    ink,
+    stroke,
+    onStroke: () =>
+      canvas.current.toBlob((blob) => onPick(chosen(blob, "drawing")), "image/png"),
+  });
 
   const prepare = (node) => {
     if (node && canvas.current !== node) {
@@ -80,10 +50,7 @@ export function DrawPad({
       height=${SIDE}
       role="img"
       aria-label=${`Pad: draw ${what} here with the mouse or a finger`}
-      onPointerDown=${start}
-      onPointerMove=${move}
-      onPointerUp=${end}
-      onPointerCancel=${end}
+      ...${strokes}
     />
     <p>
       <span>Draw ${what} here.</span>

@@ -1,5 +1,6 @@
 // Marks the part of a picture that an edit changes: the user paints over it.
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact-standalone.module.js";
+import { useStrokes } from "./strokes.js";
 
 const STROKE = 0.08; // of the longer side
 
@@ -9,46 +10,11 @@ const STROKE = 0.08; // of the longer side
  * picture needs another pad (`key`).
  */
 export function MaskPad({ picture, onMask }) {
-  const canvas = useRef(null),
-    last = useRef(null);
+  const canvas = useRef(null);
   const [size, setSize] = useState(null);
   useEffect(() => onMask(null), []);
 
-  const place = (event) => {
-    const box = canvas.current.getBoundingClientRect();
-    return [
-      (event.clientX - box.left) * (size.width / box.width),
-      (event.clientY - box.top) * (size.height / box.height),
-    ];
-  };
-
-  function start(event) {
-    event.preventDefault();
-    canvas.current.setPointerCapture(event.pointerId);
-    last.current = place(event);
-    move(event);
-  }
-
-  function move(event) {
-    if (!last.current) return;
-    const context = canvas.current.getContext("2d"),
-      next = place(event);
-    Object.assign(context, {
-      strokeStyle: "#e0218a",
-      lineWidth: STROKE * Math.max(size.width, size.height),
-      lineCap: "round",
-      lineJoin: "round",
-    });
-    context.beginPath();
-    context.moveTo(...last.current);
-    context.lineTo(...next);
-    context.stroke();
-    last.current = next;
-  }
-
-  function end() {
-    if (!last.current) return;
-    last.current = null;
+  function cut() {
     const mask = Object.assign(document.createElement("canvas"), size);
     const context = mask.getContext("2d");
     context.fillRect(0, 0, size.width, size.height);
@@ -56,6 +22,13 @@ export function MaskPad({ picture, onMask }) {
     context.drawImage(canvas.current, 0, 0);
     mask.toBlob(onMask, "image/png");
   }
+
+  const strokes = useStrokes({
+    canvas,
+    ink: "#e0218a",
+    stroke: size && STROKE * Math.max(size.width, size.height),
+    onStroke: cut,
+  });
 
   function clear() {
     canvas.current.getContext("2d").clearRect(0, 0, size.width, size.height);
@@ -76,10 +49,7 @@ export function MaskPad({ picture, onMask }) {
           ...${size}
           role="img"
           aria-label="Paint over the part to change, with the mouse or a finger"
-          onPointerDown=${start}
-          onPointerMove=${move}
-          onPointerUp=${end}
-          onPointerCancel=${end}
+          ...${strokes}
         />`
       }
     </div>
