@@ -75,7 +75,9 @@ def acrobot() -> DQNConfig:
 
 
 def lunar_lander() -> DQNConfig:
-    """LunarLander-v3, which needs the package Box2D: 200,000 agent steps. Rewards reach ±100."""
+    """LunarLander-v3, which needs the package Box2D: 200,000 agent steps. Rewards reach ±100, and a
+    flight takes several hundred steps, so γ is 0.995, as for CartPole.
+    """
     base = cartpole()
     return replace(
         base,
@@ -84,7 +86,6 @@ def lunar_lander() -> DQNConfig:
         replay=replace(base.replay, capacity=100_000, beta_anneal_updates=25_000),
         learner=replace(base.learner, learning_rate=1e-3, learning_rate_fall=(10_000, 25_000)),
         explore=replace(base.explore, anneal_steps=20_000),
-        collect=replace(base.collect, gamma=0.99),
         run=replace(base.run, steps=200_000, evaluate_every=20_000),
     )
 
