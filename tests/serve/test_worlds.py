@@ -303,6 +303,7 @@ EYE = """
   return found.length ? found[0] : NaN;
 })()
 """
+OVER = "/(Stopped|is over)\\.$/.test(document.querySelector('figcaption').textContent)"
 STEPS = "Number(/^\\d+/.exec(document.querySelector('.output figcaption').textContent)?.[0] ?? 0)"
 
 
@@ -327,14 +328,12 @@ def test_page_plays_inside_the_model_by_keys(page: Any, web: Web):
     shot(page, "inside")
     assert "ln p of this screen" in page.inner_text(".likely")
     page.click("button:text-is('Stop')")
-    # The toy game may have ended by itself.
-    until(
-        page, "/(Stopped|is over)\\.$/.test(document.querySelector('figcaption').textContent)", 10
-    )
+    until(page, OVER, 10)  # the toy game may have ended by itself
     free(web)
     page.keyboard.down("ArrowLeft")  # does nothing before the game begins
     page.keyboard.up("ArrowLeft")
     page.click("button:text-is('Start again')")
+    until(page, f"{STEPS} > 2 && !{OVER}")
     page.keyboard.down("ArrowLeft")
     until(page, f"{STEPS} > 2 && {EYE} <= 8", 10)
 
