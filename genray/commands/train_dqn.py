@@ -32,7 +32,7 @@ class LaunchConfig:
     preset: str = "dqn"
     """A named configuration: dqn, road_runner_quick, road_runner, pong_quick, apex_breakout,
     dqn_nature, rainbow, der, drq_eps, bbf, bbf_lite, btr, r2d2, r2d2_lite, catch, blind_catch,
-    cartpole, acrobot, lunar_lander, minigrid, minatar. Other options change it.
+    cartpole, acrobot, lunar_lander, minigrid, doorkey, minatar. Other options change it.
     """
     out: PathOrUrl | None = None
     """The run directory; new or empty. Default: runs/NAME-TIME. On a cluster: a directory on a disk

@@ -104,6 +104,23 @@ def minigrid() -> DQNConfig:
     )
 
 
+def doorkey() -> DQNConfig:
+    """MiniGrid-DoorKey-5x5-v0 of the package minigrid: 100,000 agent steps.
+
+    The goal needs a key and a door, so random play reaches it in one of twenty games or fewer: ε
+    falls over 60,000 steps, and the replay keeps everything.
+    """
+    base = minigrid()
+    return replace(
+        base,
+        env=replace(base.env, env_config='{"name": "MiniGrid-DoorKey-5x5-v0"}'),
+        replay=replace(base.replay, capacity=100_000, beta_anneal_updates=12_350),
+        learner=replace(base.learner, learning_rate_fall=(6_000, 12_350)),
+        explore=replace(base.explore, anneal_steps=60_000),
+        run=replace(base.run, steps=100_000, evaluate_every=10_000),
+    )
+
+
 def minatar() -> DQNConfig:
     """MinAtar's Breakout, of the package MinAtar: 500,000 frames of 10x10 pixels. Another game:
     --env-config '{"game": "asterix"}'.

@@ -10,7 +10,7 @@ from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.efficient_presets import bbf, bbf_lite, btr, der, drq_eps, rainbow
 from genray.rl.env import EnvConfig
 from genray.rl.exploration import ExploreConfig
-from genray.rl.gym_presets import acrobot, cartpole, lunar_lander, minatar, minigrid
+from genray.rl.gym_presets import acrobot, cartpole, doorkey, lunar_lander, minatar, minigrid
 from genray.rl.learner import LearnerConfig
 from genray.rl.networks import NetworkConfig
 from genray.rl.recurrent_presets import blind_catch, r2d2, r2d2_lite
@@ -204,6 +204,7 @@ PRESETS: dict[str, Callable[[], DQNConfig]] = {
         acrobot,
         lunar_lander,
         minigrid,
+        doorkey,
         minatar,
     )
 }

@@ -23,8 +23,6 @@ from tests.bench.environments.protocol import Run, Task
 def configure(task: Task, seed: int) -> DQNConfig:
     """Return the preset of a task."""
     config = presets.PRESETS[task.name]()
-    if task.env_config:
-        config = replace(config, env=replace(config.env, env_config=task.env_config))
     return replace(config, run=replace(config.run, seed=seed, device="cpu"))
 
 

@@ -27,8 +27,6 @@ class Task:
     """The mean of 100 episodes that a seed should reach."""
     published: str = ""
     """A published score of a DQN, with its number of agent steps."""
-    env_config: str = ""
-    """Arguments of the environment as JSON, in place of the preset's."""
     env_id: str = ""
     """Gymnasium's name, for the rivals; "": no rival plays it."""
 
@@ -38,7 +36,7 @@ TASKS = {
     "acrobot": Task("acrobot", 120.0, -96.0, "CleanRL −95.6 (500,000)", env_id="Acrobot-v1"),
     "lunar_lander": Task("lunar_lander", goal=200.0, published="RL Zoo 154.4 (100,000)"),
     "empty": Task("minigrid", goal=0.95),
-    "doorkey": Task("minigrid", goal=0.95, env_config='{"name": "MiniGrid-DoorKey-5x5-v0"}'),
+    "doorkey": Task("doorkey", goal=0.95),
     "breakout": Task("minatar"),
 }
 
