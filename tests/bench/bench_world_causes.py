@@ -38,6 +38,8 @@ def causes(model: WorldModel, steps: list[Step]) -> Iterator[set[Cause]]:
         inputs = split_rows(rows, model.sizes.layout)
         track = inputs.tracks_BMC
         seen = network.see(inputs, tables)
+        if network.events_first:
+            seen = network.told(seen, inputs.events_B3)
         state_BSD = network.decide(inputs, seen, tables, network.next_places(track))
         most = track.shape[1]
         for lane in range(len(part)):
