@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from genray.gen.world.dream import Dream
-from genray.gen.world.model import STARTS, Start, WorldModel
+from genray.gen.world.model import Start, WorldModel
 from genray.gen.world.quick_sampling import QuickDrawer
 from genray.gen.world.sampling import Sampling
 from serve.errors import BadRequest, Busy
@@ -125,7 +125,7 @@ class DreamedGame:
         usual, limit = (round(each, 2) for each in self._model.surprise.tolist())
         return json.dumps(
             {
-                "actions": self._names, "starts": STARTS, "limit": self._dream.limit,
+                "actions": self._names, "starts": self._model.config.starts, "limit": self._dream.limit,
                 "usual": usual, "unusual": limit, "agents": list(agents), **self._shown(),
             }
         )  # fmt: skip

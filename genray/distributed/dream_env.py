@@ -13,7 +13,7 @@ import numpy as np
 from genray.errors import ConfigError, require
 from genray.gen.builders import BUILDERS
 from genray.gen.world.dream import MOST_STEPS, Dream, grey_of
-from genray.gen.world.model import WorldModel
+from genray.gen.world.model import START, WorldModel
 from genray.paths import absolute_path
 from genray.rl.crop import Crop
 from genray.rl.env import FRAME, EnvConfig, Step
@@ -52,20 +52,27 @@ class DreamedGame:
 
     Frames are grey and have 84x84 pixels, as Atari's. A dream ends when the model says that the
     game ended, or after `max_steps` steps. Each dream begins with one of the starts that the model
-    keeps.
+    keeps. An agent sees nothing before the last of a start's screens.
 
     Args:
         num_lanes: E.
         model: directory of the run or of the model.
         max_steps: after which a dream is truncated.
+        first_screens: real screens with which a dream begins. With 1, an agent plays from the first
+            screen on, as in the real game, but the model does not know yet how sprites move.
     """
 
     frame_shape = FRAME
 
-    def __init__(self, num_lanes: int, model: str, max_steps: int = 1000):
-        if not 1 <= max_steps <= MOST_STEPS:
-            raise ConfigError(f"max_steps is {max_steps}; it must lie in 1..{MOST_STEPS}")
-        self.num_lanes, self._max_steps = num_lanes, max_steps
+    def __init__(
+        self, num_lanes: int, model: str, max_steps: int = 1000, first_screens: int = START
+    ):
+        for name, number, most in (
+            ("max_steps", max_steps, MOST_STEPS), ("first_screens", first_screens, START)
+        ):  # fmt: skip
+            if not 1 <= number <= most:
+                raise ConfigError(f"{name} is {number}; it must lie in 1..{most}")
+        self.num_lanes, self._max_steps, self._first = num_lanes, max_steps, first_screens
         world, _ = open_world(Path(model))
         self.num_actions = world.sizes.actions
         self._dream = Dream(world)
@@ -78,7 +85,7 @@ class DreamedGame:
         dream = self._dream
         dream.begin([dream.model.start(0)] * self.num_lanes, seed)
         for lane in range(self.num_lanes):
-            dream.begin_lane(lane, dream.random_start(lane))
+            self._begin(lane)
         self._over_E = np.zeros(self.num_lanes, bool)
         return self._frames()
 
@@ -87,7 +94,7 @@ class DreamedGame:
         reward_E = np.zeros(self.num_lanes, np.float32)
         terminated_E, truncated_E, life_lost_E = (np.zeros(self.num_lanes, bool) for _ in range(3))
         for lane in np.flatnonzero(begins_E).tolist():
-            dream.begin_lane(lane, dream.random_start(lane))
+            self._begin(lane)
         playing = np.flatnonzero(~begins_E).tolist()
         if playing:
             actions = [int(action_E[lane]) for lane in playing]
@@ -113,6 +120,9 @@ class DreamedGame:
         self._dream.load(state["dream"])
         self._over_E = np.array(state["over"], bool)
         return self._frames()
+
+    def _begin(self, lane: int) -> None:
+        self._dream.begin_lane(lane, self._dream.random_start(lane).first(self._first))
 
     def _frames(self) -> np.ndarray:
         screens_EHW = np.stack([self._dream.screen(lane) for lane in range(self.num_lanes)])

@@ -1,7 +1,7 @@
 """Records whole episodes of one game with actions, rewards and endings, as data for world models.
 
 Screens are recorded as `genray data screens` records them: what the emulator shows, 160x210 pixels
-in the game's own colours, without the maximum of two frames.
+in the game's own colours, without the maximum of two frames. A user's environment shows its frames.
 
 Shapes: E lanes, T screens of one episode, H height, W width.
 """
@@ -22,6 +22,7 @@ from genray.gen.data.episodes import Episode, Episodes, episodes_file, pack, wri
 from genray.gen.data.types import TEST_SHARE
 from genray.gen.data.writing import make_room
 from genray.gen.sprites.palette import PaletteBuilder
+from genray.rl.engine import probe_env
 from genray.rl.env import EnvConfig
 from genray.rl.evaluate import action_names
 from genray.rl.games import resolve_game
@@ -37,6 +38,12 @@ class EpisodesConfig:
 
     game: str = "road_runner"
     """The game. With --from-run, the run's own game is played instead."""
+    env: str = ""
+    """Instead of an Atari game: an environment of grey frames, as for `genray train dqn`, e.g.
+    genray.rl.catch:Catch.
+    """
+    env_config: str = ""
+    """The arguments of --env as a JSON object."""
     frames: int = bounded(20_000, min=400, max=500_000, example=20000)
     """Number of screens, of which a fifth is held out: it comes from other episodes."""
     seed: int = seed(0)
@@ -58,8 +65,24 @@ class EpisodesConfig:
     def validate(self) -> None:
         """Raise ConfigError for an invalid option."""
         check_bounds(self)
-        if self.from_run is None:
+        if self.from_run is None and not self.env:
             resolve_game(self.game)
+
+    @property
+    def played(self) -> EnvConfig:
+        """The environment to play: that of the run, or the one that is named.
+
+        Raises ConfigError for an environment without grey frames.
+        """
+        env = EnvConfig(game=self.game, env=self.env, env_config=self.env_config)
+        if self.from_run is not None:
+            env = load_policy(self.from_run)[1]
+        require(
+            not env.env or probe_env(env).observation is None,
+            f"--env {env.env}: its observations are not grey frames of one size, which episodes of "
+            "sprites need; see genray.rl.env.FrameVectorEnv, or choose a --game",
+        )
+        return env
 
 
 def collect_episodes(
@@ -72,15 +95,13 @@ def collect_episodes(
     and ResourceError when the file cannot be written.
     """
     config.validate()
-    env = load_policy(config.from_run)[1] if config.from_run else EnvConfig(game=config.game)
-    require(
-        not env.env,
-        f"--from-run {config.from_run}: plays {env.env}; episodes need an Atari game's policy",
-    )
-    out = config.out or episodes_file(data_folder(), env.title)
+    env = config.played
+    # "genray.rl.catch:Catch" is saved as "Catch".
+    name = env.title.rpartition(":")[2]
+    out = config.out or episodes_file(data_folder(), name)
     make_room(out)
     test = round(config.frames * TEST_SHARE)
-    palette = PaletteBuilder(f"--game {env.title}")
+    palette = PaletteBuilder(f"--{'env' if env.env else 'game'} {env.title}")
     parts: list[tuple[Episode, ...]] = []
     # Held-out lanes play as many steps as training lanes, so that both see the same levels.
     lanes = max(1, round(MOST_LANES * TEST_SHARE / (1 - TEST_SHARE)))
@@ -99,7 +120,7 @@ def collect_episodes(
         parts.append(play_episodes(job, palette, report))
     training, held = parts
     recipe = {
-        "game": env.title,
+        "game": name,
         "frames": {"train": sum(map(len, training)), "test": sum(map(len, held))},
         "episodes": {"train": len(training), "test": len(held)},
         "actions": action_names(env),
@@ -108,13 +129,18 @@ def collect_episodes(
         f"action that go on with {config.hold:g}"
         if config.from_run
         else f"random, holding an action with {config.hold:g}, habit {config.habit:g}",
-        "protocol": {
-            key: value for key, value in asdict(env).items() if key not in ("game", "env")
-        },
-        "ale_py": importlib.metadata.version("ale-py"),
+        **_protocol(env),
         "split": "held-out episodes are played by lanes of their own",
     }
     return out, write_episodes(out, Episodes(training, held, palette.palette_P3, recipe))
+
+
+def _protocol(env: EnvConfig) -> dict[str, Any]:
+    """Return how `env` is played, for the recipe."""
+    if env.env:
+        return {"env": env.env, "env_config": env.env_config}
+    settings = {key: value for key, value in asdict(env).items() if key not in ("game", "env")}
+    return {"protocol": settings, "ale_py": importlib.metadata.version("ale-py")}
 
 
 def play_episodes(

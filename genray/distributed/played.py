@@ -96,15 +96,19 @@ def moments_of(job: Job, seed: int, rng: np.random.Generator) -> Iterator[Moment
         else:
             policy = greedy_policy(network, job.epsilon, rng)
         # A policy needs grey frames. If the data set is in colour, a second emulator plays the same
-        # actions from the same seed.
+        # actions from the same seed. A user's environment shows only its own frames.
         screen = (
             AtariLanes(env_config, job.lanes, 1, color=True, max_pool=job.max_pool)
-            if colour
+            if colour and not env_config.env
             else None
         )
     else:
         env_config, past_actions, state_size, screen = job.env, 0, 0, None
-        env = AtariLanes(env_config, job.lanes, 1, color=colour, max_pool=job.max_pool)
+        env = (
+            make_env(env_config, job.lanes, num_threads=1)
+            if env_config.env
+            else AtariLanes(env_config, job.lanes, 1, color=colour, max_pool=job.max_pool)
+        )
         policy = random_policy(env.num_actions, job.lanes, rng, job.hold, job.habit)
     try:
         frame = env.reset(seed)
@@ -112,7 +116,7 @@ def moments_of(job: Job, seed: int, rng: np.random.Generator) -> Iterator[Moment
         if job.model:
             lanes = Lanes(frame, env_config, past_actions, state_size=state_size)
         begins_E, playing_E = np.zeros(job.lanes, bool), np.ones(job.lanes, bool)
-        yield Moment(screen.reset(seed) if screen else frame, None, None)
+        yield Moment(_in_colour(screen.reset(seed) if screen else frame, colour), None, None)
         while True:
             action_E = policy(lanes, playing_E)
             step = env.step(action_E)
@@ -121,11 +125,16 @@ def moments_of(job: Job, seed: int, rng: np.random.Generator) -> Iterator[Moment
                 lanes.push(step.frame_EHW, action_E, begins_E, step.reward_E)
             # Where an episode has ended, the next frame is the first one of a new episode.
             begins_E = step.terminated_E | step.truncated_E
-            yield Moment(shown, action_E, step)
+            yield Moment(_in_colour(shown, colour), action_E, step)
     finally:
         env.close()
         if screen:
             screen.close()
+
+
+def _in_colour(shown: np.ndarray, colour: bool) -> np.ndarray:
+    """Return grey pictures [E, H, W] as RGB ones [E, H, W, 3] if `colour`; others stay."""
+    return shown[..., None].repeat(3, axis=3) if colour and shown.ndim == 3 else shown
 
 
 def random_policy(

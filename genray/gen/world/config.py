@@ -42,6 +42,9 @@ class WorldModelConfig:
     event_weight: float = bounded(1.0, above=0, max=1000, example=8.0)
     """Weight of the events' part of the loss. Events are few: a larger weight makes the network
     learn them sooner, and changes no probability that it tends to."""
+    starts: int = bounded(32, min=1, max=4096, example=256)
+    """Number of training episodes whose first screens are kept in the model. Each dream begins with
+    those of one of them."""
     wrong_tracks: float = bounded(0.1, min=0, below=1, example=0.1)
     """Share of the sprites that the network reads changed in training: moved by a pixel, without
     their last moves, or with another look. It makes dreams robust to the model's own errors."""
@@ -97,7 +100,7 @@ def world() -> WorldConfig:
     return WorldConfig(
         # Runs of earlier versions lack these options, and get their defaults.
         model=WorldModelConfig(
-            memory=MEMORY, track_clocks=True, events_first=True, event_weight=8.0
+            memory=MEMORY, track_clocks=True, events_first=True, event_weight=8.0, starts=256
         ),
         fit=FitConfig(steps=3000, batch_size=32, validate_every=500, patience=2),
         optimizer=OptimizerConfig(

@@ -16,7 +16,7 @@ from genray.gen.data.episodes import Episode, EpisodesSplit
 from genray.gen.sprites.rows import encode_whole
 from genray.gen.sprites.tokens import Token, learn_language
 from genray.gen.world.config import WorldModelConfig
-from genray.gen.world.model import START, STARTS, Game, Start, WorldModel, observed
+from genray.gen.world.model import START, Game, Start, WorldModel, observed
 from genray.gen.world.state import Events, Layout, MoveTable, State, fill_inputs, fill_targets
 from genray.gen.world.tracks import Looks, Outcome, Sprite
 
@@ -140,9 +140,13 @@ def rows_of(
     return torch.from_numpy(np.repeat(rows_NW, times, axis=0))
 
 
-def find_starts(episodes: Sequence[Episode], game: Game, name: str) -> list[Start]:
-    """Return the first screens of the first training episodes. Raises ConfigError for none."""
-    long = [episode for episode in episodes if len(episode) > START][:STARTS]
+def find_starts(
+    episodes: Sequence[Episode], game: Game, name: str, most: int
+) -> list[Start]:
+    """Return the first screens of at most `most` training episodes, the first ones. Raises
+    ConfigError for none.
+    """
+    long = [episode for episode in episodes if len(episode) > START][:most]
     if not long:
         raise ConfigError(f"--data {name}: all episodes are shorter than {START} screens")
     return [

@@ -26,8 +26,6 @@ from genray.gen.world.tracks import Looks, Outcome, Sprite, match
 
 START = 4
 """F: number of real screens with which a dream begins."""
-STARTS = 32
-"""S: number of starts that a model keeps."""
 EMPTY = -1
 """Fills the ends of a start's lists."""
 
@@ -38,6 +36,10 @@ class Start(NamedTuple):
     screens: list[list[Sprite]]
     actions: list[int]
     """One fewer than the screens."""
+
+    def first(self, screens: int) -> "Start":
+        """Return the start of which only the first screens are kept."""
+        return Start(self.screens[:screens], self.actions[: max(0, screens - 1)])
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ class WorldModel(nn.Module):
         self.look_shape = _buffer(self, "look_shape", (sizes.looks,), torch.int64)
         self.rewards = _buffer(self, "rewards", (sizes.rewards,), torch.float32)
         self.most_alike = _buffer(self, "most_alike", (sizes.looks,), torch.int64)
-        self.starts = _buffer(self, "starts", (STARTS, START, sizes.tracks, 3), torch.int16)
-        self.start_actions = _buffer(self, "start_actions", (STARTS, START - 1), torch.int16)
+        self.starts = _buffer(self, "starts", (config.starts, START, sizes.tracks, 3), torch.int16)
+        self.start_actions = _buffer(
+            self, "start_actions", (config.starts, START - 1), torch.int16
+        )
         self.surprise = _buffer(self, "surprise", (2,), torch.float32)
         """−ln p of real held-out steps, nats: the mean, and the 99.5th percentile."""
         self.starts.fill_(EMPTY)
@@ -119,7 +123,7 @@ class WorldModel(nn.Module):
         for tokens in screens:
             most |= Counter(class_of(language.vocabulary.shapes[token.shape]) for token in tokens)
         model.most_alike.copy_(torch.tensor([max(1, most[class_of(each)]) for each in shapes]))
-        for number in range(STARTS):
+        for number in range(config.starts):
             start = starts[number % len(starts)]
             for screen, sprites in zip(model.starts[number], start.screens):
                 for line, sprite in zip(screen, sprites):
@@ -148,7 +152,7 @@ class WorldModel(nn.Module):
 
     def start(self, number: int) -> Start:
         """Return a start that the model keeps; `number` may be any integer ≥ 0."""
-        number %= STARTS
+        number %= self.config.starts
         screens = [
             [Sprite(*line) for line in screen if line[0] != EMPTY]
             for screen in self.starts[number].tolist()

@@ -92,7 +92,7 @@ class WorldTask(Task):
         game = replace(game, moves=frequent_moves(steps, config.model.most_moves))
         model = WorldModel.of_game(
             config.model, game, longest_lists(steps), tokens,
-            find_starts(train.episodes, game, data.name),
+            find_starts(train.episodes, game, data.name, config.model.starts),
         ).to(self.device)  # fmt: skip
         self.networks["model"] = model
         if config.ema:
