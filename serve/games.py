@@ -125,8 +125,9 @@ class DreamedGame:
         usual, limit = (round(each, 2) for each in self._model.surprise.tolist())
         return json.dumps(
             {
-                "actions": self._names, "starts": self._model.config.starts, "limit": self._dream.limit,
-                "usual": usual, "unusual": limit, "agents": list(agents), **self._shown(),
+                "actions": self._names, "starts": self._model.config.starts,
+                "limit": self._dream.limit, "usual": usual, "unusual": limit,
+                "agents": list(agents), **self._shown(),
             }
         )  # fmt: skip
 

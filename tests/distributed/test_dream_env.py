@@ -56,6 +56,19 @@ def test_a_dream_passes_the_checks_of_environments(model: Path):
     assert any(not np.array_equal(frame, step.frame_EHW) for step in steps)
 
 
+def test_a_dream_begins_with_as_many_real_screens_as_asked_for(model: Path):
+    for screens in (1, 4):
+        env = DreamedGame(5, str(model), first_screens=screens)
+        frames = env.reset(0)
+        world = env._dream.model
+        # The last of the real screens of one of the starts.
+        shown = {world.paint(world.start(n).screens[screens - 1]).tobytes() for n in range(256)}
+        assert {env._dream.screen(lane).tobytes() for lane in range(5)} <= shown
+        assert len(np.unique(frames)) >= 3
+    with pytest.raises(ConfigError, match="first_screens is 5; it must lie in 1..4"):
+        dreamed(model, first_screens=5)
+
+
 def test_a_dream_with_the_same_seed_and_actions_is_the_same(model: Path):
     first, second = dreamed(model), dreamed(model)
     assert np.array_equal(first.reset(3), second.reset(3))

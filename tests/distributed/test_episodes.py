@@ -76,7 +76,36 @@ def test_random_play_with_a_habit_prefers_one_action_for_a_while():
     assert shares[0] < 0.35 and shares[1] > 0.6
 
 
+def test_own_environments_are_recorded(tmp_path: Path):
+    """Screens, actions and rewards of Catch obey its rules."""
+    file = tmp_path / "catch.safetensors"
+    options = EpisodesConfig(env="genray.rl.catch:Catch", frames=400, hold=0.6, out=file)
+    _, recipe = collect_episodes(options)
+    assert recipe["game"] == "Catch" and recipe["actions"] == ["0", "1", "2"]
+    episodes = read_episodes(file)
+    grey_P = episodes.palette_P3[:, 0]
+    whole = [each for each in episodes.training if each.terminated_T[-1]]
+    assert len(whole) > 15 and {len(each) for each in whole} == {12}
+    rewards = set()
+    for each in whole:
+        board_TRC = grey_P[each.screens()][:, 3::7, 3::7]
+        column = int(np.argmax(board_TRC[0, 0] == 255))
+        # The paddle, which the ball covers at a catch.
+        paddle_T = [int(row.argmax()) for row in board_TRC[:-1, -1]]
+        moved = [min(max(paddle_T[0] + int(each.action_T[1]) - 1, 0), 11)]
+        for action in each.action_T[2:]:
+            moved.append(min(max(moved[-1] + int(action) - 1, 0), 11))
+        assert moved[:-1] == paddle_T[1:]
+        assert all(board_TRC[t, t, column] == 255 for t in range(12))
+        assert not each.reward_T[:-1].any()
+        rewards.add(float(each.reward_T[-1]))
+        assert each.reward_T[-1] == (1 if moved[-1] == column else -1)
+    assert rewards == {1.0, -1.0}
+
+
 def test_bad_recordings_are_refused():
+    with pytest.raises(ConfigError, match="--env CartPole-v1: its observations are not grey"):
+        collect_episodes(EpisodesConfig(env="CartPole-v1", frames=400))
     with pytest.raises(ConfigError, match="no such Atari game"):
         EpisodesConfig(game="road_walker").validate()
     with pytest.raises(ConfigError, match="--hold"):

@@ -140,9 +140,7 @@ def rows_of(
     return torch.from_numpy(np.repeat(rows_NW, times, axis=0))
 
 
-def find_starts(
-    episodes: Sequence[Episode], game: Game, name: str, most: int
-) -> list[Start]:
+def find_starts(episodes: Sequence[Episode], game: Game, name: str, most: int) -> list[Start]:
     """Return the first screens of at most `most` training episodes, the first ones. Raises
     ConfigError for none.
     """

@@ -78,9 +78,7 @@ class WorldModel(nn.Module):
         self.rewards = _buffer(self, "rewards", (sizes.rewards,), torch.float32)
         self.most_alike = _buffer(self, "most_alike", (sizes.looks,), torch.int64)
         self.starts = _buffer(self, "starts", (config.starts, START, sizes.tracks, 3), torch.int16)
-        self.start_actions = _buffer(
-            self, "start_actions", (config.starts, START - 1), torch.int16
-        )
+        self.start_actions = _buffer(self, "start_actions", (config.starts, START - 1), torch.int16)
         self.surprise = _buffer(self, "surprise", (2,), torch.float32)
         """−ln p of real held-out steps, nats: the mean, and the 99.5th percentile."""
         self.starts.fill_(EMPTY)

@@ -40,7 +40,7 @@ def toy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     steps = list(itertools.chain(*read_steps(game, split.episodes)))
     game = replace(game, moves=frequent_moves(steps, 99))
     torch.manual_seed(0)
-    starts = find_starts(split.episodes, game, "toy")
+    starts = find_starts(split.episodes, game, "toy", 32)
     longest = (longest_lists(steps)[0], MOST_BIRTHS)
     model = WorldModel.of_game(config, game, longest, tokens, starts).eval()
     with torch.no_grad():
