@@ -38,25 +38,28 @@ def r2d2() -> DQNConfig:
 def r2d2_lite() -> DQNConfig:
     """Road Runner with a small R2D2 for two cores: sequences of 20 steps after a burn-in of 10.
 
-    Replay: 50,000 x (7,077 + 8 + 4·256/10 bytes) = 359 MB. 4 samples per insert and batches of 8·20
-    make about 60,000·4/160 = 1,500 updates.
+    Replay: 50,000 x (7,077 + 8 + 4·256/10 bytes) = 359 MB. 8 samples per insert and batches of 8·20
+    make about 60,000·8/160 = 3,000 updates. Departures from the paper, as in `road_runner_quick`: a
+    stack of four frames, clipped rewards instead of rescaled values, lost lives that end the
+    return, n = 10, layer norm, and a policy of averaged weights. Without the average, the greedy
+    score changes from 0 to 1,400 and back within 20,000 steps.
     """
     return DQNConfig(
-        env=EnvConfig(game="road_runner", stack=1, max_episode_frames=18_000),
-        network=NetworkConfig(
-            channels=(16, 32, 32), hidden=128, lstm_units=128, value_rescaling=True
-        ),
+        env=EnvConfig(game="road_runner", max_episode_frames=18_000, life_loss="terminal"),
+        network=NetworkConfig(channels=(16, 32, 32), hidden=128, lstm_units=128, layer_norm=True),
         replay=ReplayConfig(
-            capacity=50_000, min_size=1_000, samples_per_insert=4.0, alpha=0.9, beta=0.6,
+            capacity=50_000, min_size=1_000, samples_per_insert=8.0, alpha=0.5, beta=0.6,
             beta_end=0.6,
         ),
         learner=LearnerConfig(
-            batch_size=8, learning_rate=5e-4, optimizer_epsilon=1e-5, target_period_updates=100
+            batch_size=8, learning_rate=5e-4, optimizer_epsilon=1e-8, target_period_updates=100,
+            max_grad_norm=10.0, average_updates=300,
         ),
-        explore=ExploreConfig(anneal_steps=8_000, persistence=2.0),
+        explore=ExploreConfig(
+            anneal_steps=8_000, persistence=1.25, max_held_steps=60, max_held_steps_end=10
+        ),
         collect=CollectConfig(
-            collectors=2, envs_per_collector=4, chunk_rows=20, gamma=0.997, n_step=5,
-            reward_clip="none",
+            collectors=2, envs_per_collector=4, chunk_rows=20, gamma=0.997, n_step=10
         ),
         sequences=SequenceConfig(sequence_length=20, sequence_overlap=10, burn_in=10),
         run=RunConfig(steps=60_000, evaluate_every=20_000, checkpoint_every=20_000, keep=1),
