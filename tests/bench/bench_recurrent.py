@@ -113,9 +113,10 @@ def played(config: DQNConfig, steps: int) -> LocalAgent:
 
 
 def bare_update(agent: LocalAgent, batch: Sample) -> Callable[[], np.ndarray]:
-    """Return a function that makes one double-Q update of stack 1 and returns the priorities."""
+    """Return a function that makes one double-Q update and returns the priorities."""
     layout, config = agent.config.sequence_layout, agent.config.learner
-    assert isinstance(layout, SequenceLayout) and agent.config.env.stack == 1
+    stack = agent.config.env.stack
+    assert isinstance(layout, SequenceLayout)
     online, target = agent.learner.online, agent.learner.target
     optimizer, rescales = make_optimizer(config, online), agent.config.network.value_rescaling
     parts = [slice(0, layout.burn_in), layout.learned, slice(layout.learned.stop, layout.rows)]
@@ -139,7 +140,8 @@ def bare_update(agent: LocalAgent, batch: Sample) -> Callable[[], np.ndarray]:
             return network.memory.lstm(inputs[:, layout.burn_in :], state)[0]
 
     def update() -> np.ndarray:
-        frames = torch.from_numpy(batch.obs_BSHW)[:, :, None].float() / 255
+        block = torch.from_numpy(batch.obs_BSHW).float() / 255
+        frames = block.unfold(1, stack, 1).movedim(-1, 2)
         steps = torch.from_numpy(batch.steps_BTF)
         learned = steps[:, layout.learned]
         row = (torch.arange(layout.length) + learned[..., HORIZON].long())[..., None]
@@ -218,6 +220,7 @@ def main() -> None:
     rows, figures = [], {}
     for preset in (presets.r2d2_lite(), presets.blind_catch()):
         name = preset.env.game if not preset.env.env else preset.env.env.rpartition(":")[2]
+        preset = replace(preset, learner=replace(preset.learner, average_updates=0))
         figures[name] = speed(preset, 2_000, arguments.seconds, arguments.turns)
         for what, found in figures[name].items():
             values = found["ms"], found["bare_ms"], found["of_bare"]
