@@ -41,8 +41,7 @@ def r2d2_lite() -> DQNConfig:
     Replay: 50,000 x (7,077 + 8 + 4·256/10 bytes) = 359 MB. 8 samples per insert and batches of 8·20
     make about 60,000·8/160 = 3,000 updates. Departures from the paper, as in `road_runner_quick`: a
     stack of four frames, clipped rewards instead of rescaled values, lost lives that end the
-    return, n = 10, layer norm, and a policy of averaged weights. Without the average, the greedy
-    score changes from 0 to 1,400 and back within 20,000 steps.
+    return, n = 10, layer norm, and a policy of averaged weights.
     """
     return DQNConfig(
         env=EnvConfig(game="road_runner", max_episode_frames=18_000, life_loss="terminal"),
