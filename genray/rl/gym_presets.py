@@ -18,15 +18,15 @@ def cartpole() -> DQNConfig:
     """CartPole-v1: 36,000 agent steps, an update of 256 per 8 steps.
 
     4,350 updates. Replay: 36,000 x (16 + 21) bytes = 1.3 MB. The policy is an average of the
-    weights, because single ones differ much from update to update, and the best one of twelve is
-    kept, because later ones may be worse. n = 10, because the pole falls many steps after the
-    action that made it fall, and γ = 0.995, because a cart that drifts leaves its track hundreds of
-    steps later. Rewards are scaled by 1/10: returns then reach 20 instead of 200, which the Huber
+    weights, because single ones differ much from update to update, and the best one of twelve, in
+    30 games each, is kept, because later ones may be worse. n = 10, because the pole falls many
+    steps after the action that made it fall, and γ = 0.995, because a cart that drifts leaves its
+    track hundreds of steps later. Rewards are scaled by 1/10: returns then reach 20 instead of 200, which the Huber
     loss, whose gradient is at most 1, learns sooner.
     """
     return DQNConfig(
         env=EnvConfig(env="CartPole-v1"),
-        network=NetworkConfig(hidden=128, dueling=False, normalise=True),
+        network=NetworkConfig(hidden=256, dueling=False, normalise=True),
         replay=ReplayConfig(
             capacity=36_000, min_size=1_000, samples_per_insert=32.0, beta_anneal_updates=4_350
         ),
@@ -54,23 +54,23 @@ def cartpole() -> DQNConfig:
             evaluate_every=3_000,
             checkpoint_every=0,
             saved_policy="best",
-            evaluate_episodes=30,
+            evaluate_episodes=90,
             evaluate_epsilon=0.0,
         ),
     )
 
 
 def acrobot() -> DQNConfig:
-    """Acrobot-v1: 40,000 agent steps."""
+    """Acrobot-v1: 60,000 agent steps."""
     base = cartpole()
     return replace(
         base,
         env=EnvConfig(env="Acrobot-v1"),
-        network=replace(base.network, normalise=False),
-        replay=replace(base.replay, capacity=40_000, beta_anneal_updates=4_850),
-        learner=replace(base.learner, learning_rate_fall=(2_500, 4_850)),
+        network=replace(base.network, hidden=128, normalise=False),
+        replay=replace(base.replay, capacity=60_000, beta_anneal_updates=7_300),
+        learner=replace(base.learner, learning_rate_fall=(4_000, 7_300)),
         collect=replace(base.collect, gamma=0.99),
-        run=replace(base.run, steps=40_000, evaluate_every=4_000, evaluate_episodes=90),
+        run=replace(base.run, steps=60_000, evaluate_every=4_000),
     )
 
 
@@ -82,11 +82,10 @@ def lunar_lander() -> DQNConfig:
     return replace(
         base,
         env=EnvConfig(env="LunarLander-v3"),
-        network=replace(base.network, hidden=256),
         replay=replace(base.replay, capacity=100_000, beta_anneal_updates=25_000),
         learner=replace(base.learner, learning_rate=1e-3, learning_rate_fall=(10_000, 25_000)),
         explore=replace(base.explore, anneal_steps=20_000),
-        run=replace(base.run, steps=200_000, evaluate_every=20_000),
+        run=replace(base.run, steps=200_000, evaluate_every=20_000, evaluate_episodes=30),
     )
 
 
@@ -101,6 +100,7 @@ def minigrid() -> DQNConfig:
         env=EnvConfig(env="genray.rl.gym_envs:minigrid", stack=1),
         network=NetworkConfig(channels=(16, 32, 32), hidden=128, input_gain=25.0),
         collect=replace(base.collect, gamma=0.99, reward_scale=1.0),
+        run=replace(base.run, evaluate_episodes=30),
     )
 
 
@@ -137,5 +137,5 @@ def minatar() -> DQNConfig:
         learner=replace(base.learner, learning_rate=5e-4, learning_rate_fall=(30_000, 60_000)),
         explore=replace(base.explore, anneal_steps=50_000),
         collect=replace(base.collect, n_step=3, gamma=0.99, reward_scale=1.0),
-        run=replace(base.run, steps=500_000, evaluate_every=50_000),
+        run=replace(base.run, steps=500_000, evaluate_every=50_000, evaluate_episodes=30),
     )
