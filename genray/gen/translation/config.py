@@ -30,6 +30,10 @@ class TranslatorModelConfig:
     dropout: float = bounded(0.5, min=0, below=1, example=0.5)
     """Probability of dropout in training, in the innermost layers of the unet's decoder, or in the
     residual blocks. Images are translated without dropout."""
+    norm: Literal["instance", "batch"] = "instance"
+    """instance: each channel of each image is normalised by its own mean and variance. An image
+    that is nearly empty, e.g. of few edges, can then get spots; batch: by those of the batch, and
+    in translation by their running averages, so that a flat image stays flat."""
     discriminator_width: int = bounded(64, min=1, example=64)
     """Channels of the discriminator's first layer; they double at each layer up to eightfold."""
     discriminator_layers: int = bounded(3, min=1, max=5, example=3)

@@ -43,6 +43,11 @@ class Norm(nn.InstanceNorm2d):
         return input * factor_C[:, None, None] + shift_C[:, None, None]
 
 
+def make_norm(config: TranslatorModelConfig, channels: int) -> Norm | nn.BatchNorm2d:
+    """Return the configured norm of C channels."""
+    return Norm(channels) if config.norm == "instance" else nn.BatchNorm2d(channels)
+
+
 class UNet(nn.Module):
     """An encoder and a decoder with skip connections: [B, C, H, W] → [B, C', H, W] in −1..1.
 
@@ -67,7 +72,7 @@ class UNet(nn.Module):
             layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if depth else []
             layers.append(nn.Conv2d(narrow, wide, 4, stride=2, padding=1))
             if 0 < depth < len(widths) - 1:
-                layers.append(Norm(wide))
+                layers.append(make_norm(config, wide))
             self.down.append(nn.Sequential(*layers))
         # Dropout is in the innermost layers, but not in the last three: the paper's network of
         # eight layers has dropout in the first three layers of its decoder.
@@ -77,7 +82,7 @@ class UNet(nn.Module):
             outputs = widths[depth - 1] if depth else channels_out
             layers = [nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)]
             if depth:
-                layers.append(Norm(outputs))
+                layers.append(make_norm(config, outputs))
             if number < dropped:
                 layers += dropout_layers(config.dropout)
             self.up.append(nn.Sequential(*layers))
@@ -120,14 +125,15 @@ class ResNet(nn.Module):
         self.halo = -(-reach // self.multiple) * self.multiple
         """An output pixel depends on input pixels at most this far away."""
         layers: list[nn.Module] = [
-            _reflecting(channels_in, widths[0], 7), Norm(widths[0]), nn.ReLU()
+            _reflecting(channels_in, widths[0], 7), make_norm(config, widths[0]), nn.ReLU()
         ]  # fmt: skip
         for narrow, wide in pairwise(widths):
-            layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), Norm(wide), nn.ReLU()]
-        layers += [_Residual(widths[-1], config.dropout) for _ in range(config.residual)]
+            halve = nn.Conv2d(narrow, wide, 3, stride=2, padding=1)
+            layers += [halve, make_norm(config, wide), nn.ReLU()]
+        layers += [_Residual(config, widths[-1]) for _ in range(config.residual)]
         for wide, narrow in pairwise(reversed(widths)):
             double = nn.ConvTranspose2d(wide, narrow, 3, stride=2, padding=1, output_padding=1)
-            layers += [double, Norm(narrow), nn.ReLU()]
+            layers += [double, make_norm(config, narrow), nn.ReLU()]
         layers += [_reflecting(widths[0], channels_out, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
@@ -140,11 +146,12 @@ class ResNet(nn.Module):
 class _Residual(nn.Module):
     """Returns x + f(x), [B, C, H, W]; f has two 3x3 convolutions with norms."""
 
-    def __init__(self, channels: int, dropout: float):
+    def __init__(self, config: TranslatorModelConfig, channels: int):
         super().__init__()
         self.layers = nn.Sequential(
-            _reflecting(channels, channels, 3), Norm(channels), nn.ReLU(), *dropout_layers(dropout),
-            _reflecting(channels, channels, 3), Norm(channels),
+            _reflecting(channels, channels, 3), make_norm(config, channels), nn.ReLU(),
+            *dropout_layers(config.dropout),
+            _reflecting(channels, channels, 3), make_norm(config, channels),
         )  # fmt: skip
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -173,7 +180,7 @@ class PatchDiscriminator(nn.Module):
             stride = 2 if depth < count else 1
             layers.append(nn.Conv2d(narrow, wide, 4, stride=stride, padding=1))
             if depth:
-                layers.append(Norm(wide))
+                layers.append(make_norm(config, wide))
             layers.append(nn.LeakyReLU(0.2))
         layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1))
         for _ in range(count):
@@ -203,7 +210,7 @@ def _initialise(module: nn.Module) -> None:
     """Draw weights from N(0, 0.02²) and factors of norms from N(1, 0.02²); biases are 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, std=0.02)
-    elif isinstance(module, Norm):
+    elif isinstance(module, Norm | nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
     else:
         return
