@@ -170,6 +170,11 @@ class CycleGANConfig(TranslationConfig):
             f"--data {self.data.data}: pairs are for `genray train pix2pix`; use e.g. "
             f"folder:{self.data.data.partition(':')[2]}",
         )
+        require(
+            self.model.norm == "instance",
+            "--norm batch: a batch of CycleGAN mixes two domains, which must not share their means; "
+            "use --norm instance",
+        )
         if self.to:
             check_name(self.to)
             require(

@@ -69,7 +69,7 @@ class Translator(nn.Module):
 
 def translator_config(model: TranslatorModelConfig) -> dict[str, Any]:
     """Return the entries of a saved model's config that describe its generators."""
-    names = ("network", "residual", "dropout")
+    names = ("network", "residual", "dropout", "norm")
     return {"widths": list(model.widths), **{name: getattr(model, name) for name in names}}
 
 
@@ -80,7 +80,7 @@ def build_translator(config: dict[str, Any]) -> Translator:
     """
     model = TranslatorModelConfig(
         network=config["network"], widths=tuple(config["widths"]), residual=config["residual"],
-        dropout=config["dropout"],
+        dropout=config["dropout"], norm=config.get("norm", "instance"),
     )  # fmt: skip
     return Translator(
         model, config["shape"], config["channels_out"], config["directions"], config["about"]

@@ -50,6 +50,21 @@ def test_tiles_equal_the_untiled_picture(config: TranslatorModelConfig):
     assert all(each.statistics is None for each in network.modules() if isinstance(each, Norm))
 
 
+def test_tiles_with_batch_norm_equal_the_untiled_picture():
+    """Batch norms use their running averages, so that a tile has the whole picture's values."""
+    network, x = trained_like(replace(SHALLOW, norm="batch")).train(), picture()
+    for _ in range(30):
+        network(x[..., :144, :208])  # the running averages become those of such pictures
+    network.eval()
+    whole = translate_picture(network, x, tile=512)
+    assert torch.allclose(whole, translate_picture(network, x, tile=24), atol=1e-4)
+    assert whole.std() > 0.05
+    # A part of a picture has the same translation as in the whole picture, away from its border.
+    core = slice(network.halo, 96 - network.halo)
+    part = translate_picture(network, x[..., :128], tile=512)
+    assert torch.allclose(part[..., core, core], whole[..., core, core], atol=1e-4)
+
+
 def test_translate_picture_pads_other_sizes_and_refuses_what_does_not_fit():
     network = trained_like(SHALLOW)
     whole = translate_picture(network, picture(24, 40))
