@@ -172,8 +172,8 @@ class CycleGANConfig(TranslationConfig):
         )
         require(
             self.model.norm == "instance",
-            "--norm batch: a batch of CycleGAN mixes two domains, which must not share their means; "
-            "use --norm instance",
+            "--norm batch: a batch of CycleGAN has images of two domains, which must not share "
+            "their means; use --norm instance",
         )
         if self.to:
             check_name(self.to)
