@@ -21,8 +21,8 @@ def cartpole() -> DQNConfig:
     weights, because single ones differ much from update to update, and the best one of twelve, in
     30 games each, is kept, because later ones may be worse. n = 10, because the pole falls many
     steps after the action that made it fall, and γ = 0.995, because a cart that drifts leaves its
-    track hundreds of steps later. Rewards are scaled by 1/10: returns then reach 20 instead of 200, which the Huber
-    loss, whose gradient is at most 1, learns sooner.
+    track hundreds of steps later. Rewards are scaled by 1/10: returns then reach 20 instead of 200,
+    which the Huber loss, whose gradient is at most 1, learns sooner.
     """
     return DQNConfig(
         env=EnvConfig(env="CartPole-v1"),

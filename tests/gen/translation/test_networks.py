@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genray.errors import ConfigError
 from genray.gen.training.world import World
-from genray.gen.translation.config import TranslatorModelConfig
+from genray.gen.translation.config import CycleGANConfig, TranslatorModelConfig
 from genray.gen.translation.losses import adversarial_loss, discriminator_loss, l1_loss
+from genray.gen.translation.model import Translator, build_translator, translator_config
 from genray.gen.translation.networks import Norm, PatchDiscriminator, make_generator
 from genray.gen.translation.pool import ImagePool
 from tests.helpers.translation import RESNET, UNET
@@ -88,6 +90,23 @@ def test_norm_uses_the_same_statistics_in_training_and_evaluation():
     one = x[:1]
     norm.statistics = one.mean((0, 2, 3)), one.var((0, 2, 3), unbiased=False)
     torch.testing.assert_close(norm(one), plain[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_is_saved_with_the_model_and_refused_for_two_domains():
+    config = replace(UNET, norm="batch")
+    model = Translator(config, (3, 16, 16), 3)
+    saved = translator_config(config) | {
+        "shape": [3, 16, 16], "channels_out": 3, "directions": ["a_to_b"], "about": {}
+    }  # fmt: skip
+    again = build_translator(saved)
+    again.load_state_dict(model.state_dict())
+    assert any(isinstance(each, torch.nn.BatchNorm2d) for each in again.modules())
+    assert not any(isinstance(each, Norm) for each in again.modules())
+    # Models of before do not name their norm.
+    del saved["norm"]
+    assert any(isinstance(each, Norm) for each in build_translator(saved).modules())
+    with pytest.raises(ConfigError, match="--norm batch: a batch of CycleGAN has images of two"):
+        CycleGANConfig(model=replace(RESNET, norm="batch")).validate()
 
 
 def test_losses_by_hand():
