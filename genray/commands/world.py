@@ -89,11 +89,15 @@ def side_by_side(
     from genray.rl.policy import open_policy
 
     recipe = config["data"]["recipe"]
-    env = from_dict(EnvConfig, {"game": recipe["game"], **recipe["protocol"]}, "env.")
+    if "env" in recipe:  # a user's environment, which has no protocol of Atari
+        rules = {name: recipe[name] for name in ("env", "env_config")}
+    else:
+        rules = {"game": recipe["game"], **recipe["protocol"]}
+    env = from_dict(EnvConfig, rules, "env.")
     if options.policy is not None:
         policy = open_policy(options.policy, options.step)
         require(
-            not policy.env.env and policy.env.title == env.title,
+            policy.env.env == env.env and policy.env.title == env.title,
             f"--policy {options.policy}: plays {policy.env.title}, and the model dreams "
             f"{env.title}; name a run of {env.title}",
         )

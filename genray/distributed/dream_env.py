@@ -50,7 +50,8 @@ def resolve_dream(env: EnvConfig) -> EnvConfig:
 class DreamedGame:
     """Plays E dreams in lockstep. Implements `FrameVectorEnv` and `SavesState`.
 
-    Frames are grey and have 84x84 pixels, as Atari's. A dream ends when the model says that the
+    Frames are grey. They have 84x84 pixels, as Atari's, or the size of the frames of the user's
+    environment that the model dreams. A dream ends when the model says that the
     game ended, or after `max_steps` steps. Each dream begins with one of the starts that the model
     keeps. An agent sees nothing before the last of a start's screens.
 
@@ -62,23 +63,24 @@ class DreamedGame:
             screen on, as in the real game, but the model does not know yet how sprites move.
     """
 
-    frame_shape = FRAME
-
     def __init__(
         self, num_lanes: int, model: str, max_steps: int = 1000, first_screens: int = START
     ):
         for name, number, most in (
             ("max_steps", max_steps, MOST_STEPS), ("first_screens", first_screens, START)
         ):  # fmt: skip
-            if not 1 <= number <= most:
-                raise ConfigError(f"{name} is {number}; it must lie in 1..{most}")
+            if type(number) is not int or not 1 <= number <= most:
+                raise ConfigError(f"{name} is {number!r}; it must be an integer from 1 to {most}")
         self.num_lanes, self._max_steps, self._first = num_lanes, max_steps, first_screens
-        world, _ = open_world(Path(model))
+        world, config = open_world(Path(model))
+        # A policy of the dream then also plays the user's environment itself.
+        own = "env" in ((config.get("data") or {}).get("recipe") or {})
+        self.frame_shape = (world.sizes.height, world.sizes.width) if own else FRAME
         self.num_actions = world.sizes.actions
         self._dream = Dream(world)
         self._palette_P3 = world.language.palette_P3
         self._grey_P = grey_of(self._palette_P3)
-        self._resize = Crop(world.sizes.height, world.sizes.width, 0, 0, FRAME)
+        self._resize = Crop(world.sizes.height, world.sizes.width, 0, 0, self.frame_shape)
         self._over_E = np.zeros(num_lanes, bool)
 
     def reset(self, seed: int) -> np.ndarray:

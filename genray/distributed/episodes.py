@@ -16,7 +16,7 @@ import numpy as np
 
 from genray.bounds import bounded, check_bounds, seed
 from genray.distributed.played import HOLD, MOST_LANES, Job, Moment, moments_of
-from genray.errors import require
+from genray.errors import ConfigError, require
 from genray.gen.data.config import data_folder
 from genray.gen.data.episodes import Episode, Episodes, episodes_file, pack, write_episodes
 from genray.gen.data.types import TEST_SHARE
@@ -25,7 +25,6 @@ from genray.gen.sprites.palette import PaletteBuilder
 from genray.rl.engine import probe_env
 from genray.rl.env import EnvConfig
 from genray.rl.evaluate import action_names
-from genray.rl.games import resolve_game
 from genray.rl.policy import load_policy
 
 SHORTEST = 2
@@ -65,23 +64,32 @@ class EpisodesConfig:
     def validate(self) -> None:
         """Raise ConfigError for an invalid option."""
         check_bounds(self)
-        if self.from_run is None and not self.env:
-            resolve_game(self.game)
+        require(
+            self.from_run is None or not (self.env or self.env_config),
+            f"--from-run {self.from_run}: plays the run's own environment; leave out --env and "
+            "--env-config",
+        )
+        _ = self.played
 
     @property
     def played(self) -> EnvConfig:
         """The environment to play: that of the run, or the one that is named.
 
-        Raises ConfigError for an environment without grey frames.
+        Raises ConfigError for an unknown game, and for an environment without grey frames, and
+        CheckpointError when `from_run` contains no policy.
         """
         env = EnvConfig(game=self.game, env=self.env, env_config=self.env_config)
         if self.from_run is not None:
             env = load_policy(self.from_run)[1]
-        require(
-            not env.env or probe_env(env).observation is None,
-            f"--env {env.env}: its observations are not grey frames of one size, which episodes of "
-            "sprites need; see genray.rl.env.FrameVectorEnv, or choose a --game",
-        )
+        else:
+            env.validate()
+        if env.env and probe_env(env).observation is not None:
+            run = f"--from-run {self.from_run}: it plays {env.env}, whose"
+            raise ConfigError(
+                f"{run if self.from_run else f'--env {env.env}: its'} observations are not grey "
+                "frames of one size, which episodes of sprites need; see "
+                "genray.rl.env.FrameVectorEnv, or choose a --game"
+            )
         return env
 
 

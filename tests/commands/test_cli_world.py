@@ -6,8 +6,10 @@ import av
 import pytest
 
 from genray import cli
+from genray.distributed.dream_env import resolve_dream
 from genray.rl import presets
 from genray.rl.engine import initial_network, network_card, probe_env
+from genray.rl.env import EnvConfig
 from genray.rl.evaluate import Evaluation
 from genray.rl.train import save_policy
 
@@ -67,6 +69,23 @@ def test_train_dqn_in_a_dream_and_evaluate_in_the_real_game(folder: Path, tmp_pa
     assert "pong" in capsys.readouterr().out
     assert cli.main(["evaluate", str(run), "--game", "breakout", "--episodes", "1"]) == 2
     assert "breakout: has 4 actions, and the policy 6" in capsys.readouterr().err
+
+
+def test_own_environments_are_dreamed_in_their_size_and_filmed(tmp_path: Path):
+    """Blind Catch has frames of 40x40 pixels, which an agent also sees in the dream."""
+    episodes, run, out = tmp_path / "blind.safetensors", tmp_path / "run", tmp_path / "clip.mp4"
+    name = "genray.rl.catch:BlindCatch"
+    words = ["data", "episodes", "--env", name, "--frames", "400", "--out", str(episodes)]
+    assert cli.main(words) == 0
+    words = ["train", "world", "--data", f"episodes:{episodes}", *SMALL, "--out", str(run)]
+    assert cli.main(words) == 0
+    dream = probe_env(resolve_dream(EnvConfig(env=f"dream:{run}")))
+    assert dream == probe_env(EnvConfig(env=name)) and dream.frame_shape == (40, 40)
+    words = ["play", str(run), "--dream", "--max-steps", "6", "--out", str(out)]
+    assert cli.main(words) == 0
+    with av.open(str(out)) as clip:
+        frame = next(clip.decode(video=0)).to_ndarray(format="rgb24")
+    assert frame.shape == (108, 168, 3)
 
 
 def test_data_without_actions_and_runs_without_policies_are_refused(

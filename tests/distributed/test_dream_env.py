@@ -65,8 +65,10 @@ def test_a_dream_begins_with_as_many_real_screens_as_asked_for(model: Path):
         shown = {world.paint(world.start(n).screens[screens - 1]).tobytes() for n in range(256)}
         assert {env._dream.screen(lane).tobytes() for lane in range(5)} <= shown
         assert len(np.unique(frames)) >= 3
-    with pytest.raises(ConfigError, match="first_screens is 5; it must lie in 1..4"):
+    with pytest.raises(ConfigError, match="first_screens is 5; it must be an integer from 1 to 4"):
         dreamed(model, first_screens=5)
+    with pytest.raises(ConfigError, match="first_screens is 1.5; it must be an integer"):
+        dreamed(model, first_screens=1.5)
 
 
 def test_a_dream_with_the_same_seed_and_actions_is_the_same(model: Path):
@@ -118,7 +120,7 @@ def test_bad_dreams_are_refused_in_one_line(model: Path, tmp_path: Path):
         resolve_dream(EnvConfig(env="dream:"))
     with pytest.raises(CheckpointError, match="not a model"):
         resolve_dream(EnvConfig(env=f"dream:{tmp_path}"))
-    with pytest.raises(ConfigError, match=r"max_steps is 99999; it must lie in 1\.\.10000"):
+    with pytest.raises(ConfigError, match="max_steps is 99999; it must be an integer from 1 to 10000"):
         dreamed(model, max_steps=99_999)
     other = EnvConfig(env="genray.rl.catch:Catch")
     assert resolve_dream(other) is other

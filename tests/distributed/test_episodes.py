@@ -105,7 +105,11 @@ def test_own_environments_are_recorded(tmp_path: Path):
 
 def test_bad_recordings_are_refused():
     with pytest.raises(ConfigError, match="--env CartPole-v1: its observations are not grey"):
-        collect_episodes(EpisodesConfig(env="CartPole-v1", frames=400))
+        EpisodesConfig(env="CartPole-v1").validate()
+    with pytest.raises(ConfigError, match="leave out --env and --env-config"):
+        EpisodesConfig(env="genray.rl.catch:Catch", from_run=Path("run")).validate()
+    with pytest.raises(ConfigError, match="--env-config .*: needs --env"):
+        EpisodesConfig(env_config='{"a": 1}').validate()
     with pytest.raises(ConfigError, match="no such Atari game"):
         EpisodesConfig(game="road_walker").validate()
     with pytest.raises(ConfigError, match="--hold"):

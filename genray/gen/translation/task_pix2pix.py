@@ -38,8 +38,8 @@ SHOWN = 6
 class Pix2PixTask(TranslationTask):
     """Trains a generator with L1 and a discriminator of pairs.
 
-    Departures from the paper: instance norm, which equals its batch norm for batches of one image;
-    translations without dropout.
+    Departures from the paper: translations without dropout; instance norm, which equals the paper's
+    batch norm for batches of one image, or batch norm with running averages in translation.
 
     Args:
         config: the configuration.

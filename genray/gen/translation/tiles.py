@@ -1,9 +1,9 @@
 """Translates pictures of any size; large ones in overlapping tiles, with the result of a whole.
 
-The norms of a generator use the mean and the variance of the whole picture. For a picture of
-several tiles, these are found first, one norm after the other: all tiles are passed through the
-network up to this norm. Tiles overlap by the network's halo, so that the pixels of a tile's core
-depend on pixels inside the tile only.
+Instance norms use the mean and the variance of the whole picture. For a picture of several tiles,
+these are found first, one norm after the other: all tiles are passed through the network up to this
+norm. Batch norms use running averages and need no such passes. Tiles overlap by the network's halo,
+so that the pixels of a tile's core depend on pixels inside the tile only.
 
 Shapes: C channels, H height, W width. Images are float32 in −1..1.
 """
