@@ -120,7 +120,9 @@ def test_bad_dreams_are_refused_in_one_line(model: Path, tmp_path: Path):
         resolve_dream(EnvConfig(env="dream:"))
     with pytest.raises(CheckpointError, match="not a model"):
         resolve_dream(EnvConfig(env=f"dream:{tmp_path}"))
-    with pytest.raises(ConfigError, match="max_steps is 99999; it must be an integer from 1 to 10000"):
+    with pytest.raises(
+        ConfigError, match="max_steps is 99999; it must be an integer from 1 to 10000"
+    ):
         dreamed(model, max_steps=99_999)
     other = EnvConfig(env="genray.rl.catch:Catch")
     assert resolve_dream(other) is other
