@@ -105,7 +105,7 @@ def minigrid() -> DQNConfig:
 
 
 def doorkey() -> DQNConfig:
-    """MiniGrid-DoorKey-5x5-v0 of the package minigrid: 100,000 agent steps.
+    """MiniGrid-DoorKey-5x5-v0 of the package minigrid: 150,000 agent steps.
 
     The goal needs a key and a door, so random play reaches it in one of twenty games or fewer: ε
     falls over 60,000 steps, and the replay keeps everything.
@@ -114,10 +114,10 @@ def doorkey() -> DQNConfig:
     return replace(
         base,
         env=replace(base.env, env_config='{"name": "MiniGrid-DoorKey-5x5-v0"}'),
-        replay=replace(base.replay, capacity=100_000, beta_anneal_updates=12_350),
-        learner=replace(base.learner, learning_rate_fall=(6_000, 12_350)),
+        replay=replace(base.replay, capacity=150_000, beta_anneal_updates=18_600),
+        learner=replace(base.learner, learning_rate_fall=(8_000, 18_600)),
         explore=replace(base.explore, anneal_steps=60_000),
-        run=replace(base.run, steps=100_000, evaluate_every=10_000),
+        run=replace(base.run, steps=150_000, evaluate_every=10_000),
     )
 
 
