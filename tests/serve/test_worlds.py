@@ -333,7 +333,7 @@ def test_page_plays_inside_the_model_by_keys(page: Any, web: Web):
     page.keyboard.down("ArrowLeft")  # does nothing before the game begins
     page.keyboard.up("ArrowLeft")
     # A game of the toy ends by itself after some 50 steps, sometimes before the eye is there.
-    for game in range(6):
+    for _ in range(6):
         page.click("button:text-is('Start again')")
         until(page, f"{STEPS} > 2 && !{OVER}")
         page.keyboard.down("ArrowLeft")
@@ -342,7 +342,7 @@ def test_page_plays_inside_the_model_by_keys(page: Any, web: Web):
         if page.evaluate(f"() => {EYE.strip()} <= 8"):
             break
         free(web)
-    assert page.evaluate(f"() => {EYE.strip()} <= 8"), game
+    assert page.evaluate(f"() => {EYE.strip()} <= 8")
 
 
 GAMEPAD = """
