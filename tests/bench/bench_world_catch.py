@@ -58,7 +58,7 @@ def main() -> None:
             ),
             genray(
                 f"train world --data episodes:{file} --steps {options.world_steps} "
-                f"--validate-every 250 --patience 20 --seed {seed} --out {world}",
+                f"--validate-every 250 --patience 20 --starts 1000 --seed {seed} --out {world}",
                 world / "model",
             ),
             genray(
