@@ -1,5 +1,5 @@
 """Catch, learned only inside a world model: `python -m tests.bench.bench_world_catch
-[--seeds 3] [--first-seed 0] [--frames 20000] [--world-steps 3000] [--steps 24000]
+[--seeds 3] [--first-seed 0] [--frames 20000] [--world-steps 3000] [--steps 40000]
 [--folder build/bench_world_catch]`.
 
 Random play of Catch is recorded, a world model learns from the records, an agent (preset `catch`)
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--world-steps", type=int, default=3_000)
-    parser.add_argument("--steps", type=int, default=24_000)
+    parser.add_argument("--steps", type=int, default=40_000)
     parser.add_argument("--folder", type=Path, default=Path("build/bench_world_catch"))
     options = parser.parse_args()
     torch.set_num_threads(1)
