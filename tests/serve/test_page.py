@@ -161,6 +161,25 @@ def test_page_generates_by_seed_and_takes_the_seed_of_a_sample(page: Any, web: W
     shot(page, "generate")
 
 
+def test_page_caption_is_that_of_the_picture_and_not_of_the_form(page: Any, web: Web):
+    page.goto(f"{web.url}/?model=digits-gan&seed=41&size=64x64")
+    until(page, f"{CAPTION} === 'Seed 41' && {IDLE}")
+    picture = page.locator(".output .result img").first
+    before = picture.get_attribute("src")
+    held: list[Any] = []
+    page.route("**/v1/images/generations", lambda route: held.append(route), times=1)
+    page.click(".output .thumb >> nth=0")
+    until(page, "location.search.includes('seed=42')")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    assert held and picture.get_attribute("src") == before
+    assert page.locator(".output figcaption").text_content() == "Seed 41"
+    assert "seed-41" in (page.locator("text=Download").get_attribute("download") or "")
+    held[0].continue_()
+    page.unroute("**/v1/images/generations")
+    until(page, f"{CAPTION} === 'Seed 42' && {IDLE}")
+    assert picture.get_attribute("src") != before
+
+
 def test_page_sliders_start_at_the_seed_and_are_shared_by_the_address(page: Any, web: Web):
     page.goto(f"{web.url}/?model=digits-gan&seed=3")
     until(page, "document.querySelectorAll('.sliders > .slider').length === 8")
@@ -188,6 +207,9 @@ def test_page_walks(page: Any, web: Web):
     page.goto(f"{web.url}/?model=digits-vae&do=walk&stops=2&frames=2")
     until(page, f"{RESULT} === 128 && {CAPTION}.includes('4 pictures')")
     assert page.locator("text=Download").get_attribute("download") == "digits-vae-walk-0.gif"
+    page.locator("input[type=range]").first.press("ArrowRight")  # for the next walk
+    until(page, "document.querySelector('label output').textContent === '3'")
+    assert "4 pictures" in page.locator(".output figcaption").inner_text()
 
 
 # -- pictures in -----------------------------------------------------------------------------------

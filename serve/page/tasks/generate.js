@@ -32,7 +32,7 @@ export function Generate({ model, service }) {
     sizes.includes(settings.size) ? settings.size : usualSize(model, sizes),
   );
   const [changes, setChanges] = useState(changesIn(settings.z));
-  const [large, setLarge] = useState("");
+  const [large, setLarge] = useState(null); // {src, caption, name}: what is shown, not what is set
   const [next, setNext] = useState([]);
   const [typed, setTyped] = useState(String(seed));
   const work = useWork(),
@@ -49,6 +49,14 @@ export function Generate({ model, service }) {
       }
     : { model: model.id, n: 1, size, seed };
 
+  function show(made, changed) {
+    setLarge({
+      src: png(made.data[0].b64_json),
+      caption: changed ? `Seed ${seed}, changed by hand` : `Seed ${seed}`,
+      name: fileName(model.id, "seed", seed, changed ? "changed" : size) + ".png",
+    });
+  }
+
   // Draw the seed's picture, then the pictures of the next seeds.
   useEffect(() => {
     setTyped(String(seed));
@@ -59,7 +67,7 @@ export function Generate({ model, service }) {
           { model: model.id, n: 1, seed, size },
           { signal },
         );
-        setLarge(png(made.data[0].b64_json));
+        show(made, false);
       }
       const more = await postJson(
         "v1/images/generations",
@@ -95,7 +103,7 @@ export function Generate({ model, service }) {
     waiting.current = false;
     sliding.run(async () => {
       const made = await postJson("v1/images/generations", body);
-      setLarge(png(made.data[0].b64_json));
+      show(made, true);
     });
   }, [changes, seed, size, latents]);
   useEffect(() => {
@@ -117,11 +125,10 @@ export function Generate({ model, service }) {
         { model: model.id, n: 1, seed, size },
         { signal },
       );
-      setLarge(png(made.data[0].b64_json));
+      show(made, false);
     });
   }
 
-  const caption = byHand ? `Seed ${seed}, changed by hand` : `Seed ${seed}`;
   return html`<div class="task result-first">
     <form
       class="controls"
@@ -165,11 +172,11 @@ export function Generate({ model, service }) {
     </form>
     <div class="output" aria-busy=${work.busy ? "true" : "false"}>
       <${Picture}
-        src=${large}
-        alt=${`${model.id}: ${caption}`}
-        caption=${caption}
+        src=${large?.src}
+        alt=${`${model.id}: ${large?.caption}`}
+        caption=${large?.caption}
         pixel
-        name=${fileName(model.id, "seed", seed, byHand ? "changed" : size) + ".png"}
+        name=${large?.name}
       />
       <${Working} work=${work} what="Drawing" />
       <${Problem} work=${work} /><${Problem} work=${sliding} />

@@ -14,15 +14,20 @@ export function Walk({ model, service }) {
   const [seed, setSeed] = useState(Math.min(MOST_SEED, whole(address.seed, 0)));
   const [stops, setStops] = useState(Math.min(8, Math.max(2, whole(address.stops, 4))));
   const [frames, setFrames] = useState(Math.min(32, Math.max(2, whole(address.frames, 16))));
-  const [clip, setClip] = useState("");
+  const [clip, setClip] = useState(null); // {src, alt, caption, name}: what is shown, not what is set
   const work = useWork();
   const path = `api/walk/${encodeURIComponent(model.id)}?seed=${seed}&stops=${stops}&frames=${frames}`;
 
   function start() {
     note({ seed, stops, frames });
-    setClip("");
+    setClip(null);
     work.run(async ({ signal }) =>
-      setClip(URL.createObjectURL(await (await ask(path, { signal })).blob())),
+      setClip({
+        src: URL.createObjectURL(await (await ask(path, { signal })).blob()),
+        alt: `${model.id}: a walk from seed ${seed}`,
+        caption: `A walk of ${stops * frames} pictures from seed ${seed}`,
+        name: fileName(model.id, "walk", seed) + ".gif",
+      }),
     );
   }
   useEffect(start, [model.id, model.version, seed]);
@@ -81,11 +86,11 @@ export function Walk({ model, service }) {
       <${Working} work=${work} what="Walking" />
       <${Problem} work=${work} />
       <${Picture}
-        src=${clip}
-        alt=${`${model.id}: a walk from seed ${seed}`}
+        src=${clip?.src}
+        alt=${clip?.alt}
         pixel
-        caption=${`A walk of ${stops * frames} pictures from seed ${seed}`}
-        name=${fileName(model.id, "walk", seed) + ".gif"}
+        caption=${clip?.caption}
+        name=${clip?.name}
       />
     </div>
     <${Snippets} programs=${routeSnippets(path, { save: "walk.gif", login: service.login })} />
