@@ -1,6 +1,7 @@
 """What every system's run is measured by: a clock of training time, and one evaluation for all.
 
-Training has a budget of wall time on one core. The policy is copied twice: after `milestone_steps`
+Training has a budget of CPU time on one core, so that other work on the machine does not change
+how far a run gets. The policy is copied twice: after `milestone_steps`
 agent steps and at the end of the budget. Copying stops the clock. Both copies play their whole
 episodes after training, first without sticky actions and then with them.
 
@@ -11,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from genray.rl.scores import human_normalised
 from tests.bench.common import tree_cpu_s
 
 EPSILON = 0.001
+LOOK_S = 0.2
+"""Wall time between two readings of the clock, which take about a millisecond each."""
 STICKY = {"sticky_0": 0.0, "sticky_25": 0.25}
 """Name of an evaluation in a result: its probability of sticky actions (0 as in the DQN papers,
 0.25 as in Machado 2018). Training has no sticky actions.
@@ -35,7 +38,7 @@ class Protocol:
     """The rules of a table's runs, which are equal for all its systems."""
 
     seconds: float = 600.0
-    """Wall time of training, from the first agent step on."""
+    """CPU time of training (of the process and its descendants), from the first agent step on."""
     milestone_steps: int = 20_000
     """Agent steps (of 4 emulator frames) after which the policy is scored on the way."""
     overtime: float = 0.5
@@ -44,6 +47,17 @@ class Protocol:
     episodes: int = 30
     max_frames: int = 36_000
     """Emulator frames after which an episode of the evaluation is cut (10 minutes of play)."""
+
+
+class _Reading(NamedTuple):
+    """What the clocks show: CPU seconds of the process and its descendants, and wall time."""
+
+    cpu_s: float
+    wall_s: float
+
+
+def _read() -> _Reading:
+    return _Reading(tree_cpu_s(), time.monotonic())
 
 
 Player = Callable[[EnvConfig, int, int], Evaluation]
@@ -63,15 +77,18 @@ class Trial:
         self.protocol, self.game, self.seed = protocol, game, seed
         self._moments: dict[str, dict[str, Any]] = {}
         self._players: dict[str, Player] = {}
-        self._start: float | None = None
-        self._stopped_s = 0.0
+        self._begin: _Reading | None = None
+        self._last = _Reading(0.0, -math.inf)
+        self._copying = _Reading(0.0, 0.0)
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of training so far, without the time of copying; 0 before the first `tick`."""
-        if self._start is None:
+        """CPU seconds of training so far, without those of copying; 0 before the first `tick`."""
+        if self._begin is None:
             return 0.0
-        return time.monotonic() - self._start - self._stopped_s
+        if time.monotonic() - self._last.wall_s >= LOOK_S:
+            self._last = _read()
+        return self._last.cpu_s - self._begin.cpu_s - self._copying.cpu_s
 
     @property
     def next_steps(self) -> int:
@@ -84,8 +101,8 @@ class Trial:
         The first call starts the clock. `copy_policy` returns a player whose weights do not change
         any more.
         """
-        if self._start is None:
-            self._start, self._cpu_s = time.monotonic(), tree_cpu_s()
+        if self._begin is None:
+            self._begin = self._last = _read()
         elapsed_s = self.elapsed_s
         if steps >= self.protocol.milestone_steps:
             self._take("milestone", elapsed_s, steps, updates, copy_policy)
@@ -105,15 +122,20 @@ class Trial:
     ) -> None:
         if moment in self._moments:
             return
-        before = time.monotonic()
+        assert self._begin is not None
+        before, copying = _read(), self._copying
         self._players[moment] = copy_policy()
         self._moments[moment] = {
             "seconds": elapsed_s,
             "steps": steps,
             "updates": updates,
-            "cpu_s": tree_cpu_s() - self._cpu_s,
+            "wall_s": before.wall_s - self._begin.wall_s - copying.wall_s,
         }
-        self._stopped_s += time.monotonic() - before
+        self._last = after = _read()
+        self._copying = _Reading(
+            copying.cpu_s + after.cpu_s - before.cpu_s,
+            copying.wall_s + after.wall_s - before.wall_s,
+        )
 
     def result(self) -> dict[str, Any]:
         """Play the evaluations; return the run's result as JSON values. A milestone that was not

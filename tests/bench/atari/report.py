@@ -133,5 +133,5 @@ def core_shares(records: Sequence[dict[str, Any]]) -> tuple[float, float]:
     share says that something else was running on the machine.
     """
     ends = [record["result"]["end"] for record in records if record["result"].get("end")]
-    shares = [end["cpu_s"] / end["seconds"] for end in ends if end["seconds"]]
+    shares = [end["seconds"] / end["wall_s"] for end in ends if end["wall_s"]]
     return (float(min(shares)), float(np.median(shares))) if shares else (0.0, 0.0)
