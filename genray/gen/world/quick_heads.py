@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from genray.gen.world.network import WorldNetwork
-from genray.gen.world.quick_network import Mlp, array, ready
+from genray.gen.world.quick_network import Mlp, Parts, array, ready
 from genray.gen.world.state import Events
 from genray.gen.world.tracks import Track
 
@@ -54,6 +54,15 @@ class QuickHeads:
         self._group = head(heads["group"], *_linear(network.group_out))
         self._group_of = network.group_of.tolist()
 
+    def parts(self) -> Parts:
+        """See `NormLinear.parts`."""
+        return {
+            "move": self.move.parts(), "y": self.y.parts(), "x": self.x.parts(),
+            "group": self._group.parts(), "events": [each.parts() for each in self.events],
+            "event_in": self.event_in, "moved": self.moved, "group_in": self.group_in,
+            "looks": [each.parts() for each in self.looks], "group_of": self._group_of,
+        }  # fmt: skip
+
     def given(self, events: Events) -> np.ndarray:
         """Return what the decisions after the events know of them, [D]."""
         reward, life, done = (table[int(each)] for table, each in zip(self.event_in, events))
@@ -93,6 +102,13 @@ class LookHeads:
             np.concatenate([look_KD @ next_D + free_K, copy_2]),
         )  # fmt: skip
         self._born = head(network.heads["born"], look_KD @ born_DD, look_KD @ born_D + free_K)
+
+    def parts(self) -> Parts:
+        """See `NormLinear.parts`."""
+        return {
+            "numbers": self.numbers_K.tolist(), "next": self._next.parts(),
+            "born": self._born.parts(),
+        }  # fmt: skip
 
     def next(self, state_D: np.ndarray, track: Track) -> np.ndarray:
         """Return the logits of a track's next look, [K]; the state knows the move."""

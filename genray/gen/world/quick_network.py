@@ -22,6 +22,8 @@ from genray.gen.world.network import WorldNetwork
 from genray.gen.world.state import MOVES, SAME_LOOK, State, past
 from genray.gen.world.tracks import Track
 
+Parts = dict[str, Any]
+"""Arrays, numbers, and lists and dictionaries of them, by the names of `web/network.js`."""
 HALF = np.float32(0.5)
 ROOT = np.float32(1 / math.sqrt(2))
 
@@ -59,6 +61,10 @@ class NormLinear:
         self._bias_O = ready(bias_O + weight_OD @ array(norm.bias))
         self._share, self._epsilon = 1 / scaled.shape[1], norm.eps
 
+    def parts(self) -> Parts:
+        """Return what computes the layers elsewhere, as `web` writes it; so do all `parts`."""
+        return {"weight": self._weight_OD, "bias": self._bias_O, "epsilon": self._epsilon}
+
     def __call__(self, x_D: np.ndarray) -> np.ndarray:
         mean = float(x_D.sum()) * self._share
         variance = float(x_D @ x_D) * self._share - mean * mean
@@ -87,6 +93,10 @@ class Mlp:
         self._first = NormLinear(norm, array(first.weight), array(first.bias))
         self._weight_OD, self._bias_O = ready(weight_OD), ready(bias_O)
 
+    def parts(self) -> Parts:
+        """See `NormLinear.parts`."""
+        return {"first": self._first.parts(), "weight": self._weight_OD, "bias": self._bias_O}
+
     def hidden(self, x_D: np.ndarray) -> np.ndarray:
         """Return what the last layer reads."""
         return gelu(self._first(x_D))
@@ -112,9 +122,14 @@ class QuickOffsets:
             pairs = gelu(y[:-1, None] + x[None, :-1]).reshape(-1, y.shape[1])
             pairs = np.concatenate([pairs, gelu(y[-1:] + x[-1:])])
         weight, bias = (ready(array(each)) for each in (offsets.mix.weight, offsets.mix.bias))
+        self._parts: Parts = {"y": y, "x": x, "weight": weight, "bias": bias}
         self.table = pairs @ weight.T + bias
         self.columns = 2 * width + 1
         self._zero, self._last = height * self.columns + width, len(pairs) - 1
+
+    def parts(self) -> Parts:
+        """See `NormLinear.parts`. The table is large, and quickly computed from them."""
+        return self._parts
 
     @property
     def nowhere(self) -> int:
@@ -150,6 +165,13 @@ class QuickLayer:
         self._out_bias = ready(array(project.bias))
         first, _, second = layer.mlp
         self._mlp = Mlp(layer.norm_mlp, first, array(second.weight), array(second.bias))
+
+    def parts(self) -> Parts:
+        """See `NormLinear.parts`."""
+        return {
+            "query": self._query.parts(), "memory": self._memory.parts(), "bias": self.bias_RN,
+            "out": self._out, "out_bias": self._out_bias, "mlp": self._mlp.parts(),
+        }  # fmt: skip
 
     def queries(self, x_SD: np.ndarray) -> np.ndarray:
         """Return the queries of several positions, [S, N, d]."""
@@ -243,6 +265,21 @@ class QuickNetwork:
         self._layers = [QuickLayer(cast(Layer, each), self.width) for each in network.layers]
         self._bias = np.concatenate([each.bias_RN for each in self._layers], 1)
         self.causal = QuickLayer(network.causal, self.width)
+
+    def parts(self) -> Parts:
+        """See `NormLinear.parts`."""
+        return {
+            "tables": {
+                "look": self.look, "y": self.y, "x": self.x, "track": self._track,
+                "first": self._first.tolist(), "columns": self._columns, "clock": self._clock,
+                "clocks": self._clocks, "clocks_bias": self._clocks_bias, "action": self._action,
+                "none": self._none, "whole": self._whole,
+            },
+            "situation": self._situation.parts(),
+            "norm_in": self._norm_in.parts(), "norm_out": self._norm_out.parts(),
+            "offsets_seen": self._offsets.parts(), "offsets": self.offsets.parts(),
+            "layers": [each.parts() for each in self._layers], "causal": self.causal.parts(),
+        }  # fmt: skip
 
     def see(self, state: State, tracks: Sequence[Track]) -> QuickSeen:
         """Run the layers between `tracks`, which are those of a state that knows its action."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from genray.gen.world.model import WorldModel
 from genray.gen.world.quick_heads import QuickHeads
-from genray.gen.world.quick_network import QuickNetwork, array, ready
+from genray.gen.world.quick_network import Parts, QuickNetwork, array, ready
 from genray.gen.world.sampling import Drawn, Sampling, classes_of
 from genray.gen.world.state import DONE, Events, State
 from genray.gen.world.tracks import Outcome, Sprite, Track
@@ -43,6 +43,25 @@ class QuickDrawer:
         self._asked_events = ready(array(network.events_asked))
         self._birth = ready(array(network.birth))
         self._events_first = network.events_first
+
+    def parts(self) -> tuple[Parts, Parts]:
+        """Return the parts of the network and of the drawer; see `NormLinear.parts`."""
+        network = self._net.parts()
+        network["heads"] = self._heads.parts()
+        network["tables"] |= {
+            "asked": self._asked, "asked_events": self._asked_events, "birth": self._birth,
+        }  # fmt: skip
+        drawer = {
+            "sampling": {
+                "top_p": self._sampling.top_p, "floor": self._sampling.floor,
+                "events_first": self._events_first, "tracks": self._sizes.tracks,
+                "births": self._sizes.births,
+            },
+            "repeat": math.exp(self._repeat), "moves": self._moves,
+            "most": list(zip(self._most_y, self._most_x)), "classes": self._class_of,
+            "alike": self._alike_V.tolist(),
+        }  # fmt: skip
+        return network, drawer
 
     def draw(self, states: Sequence[State], chance_ES4: np.ndarray | None) -> list[Drawn]:
         """Draw the next step of each dream; see `Drawer.draw`."""
