@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from genray.errors import CheckpointError, require
 from genray.gen.builders import BUILDERS
 from genray.gen.generative import GenerativeModel, draw_prior
+from genray.gen.world.model import WorldModel
 from genray.rl.networks import QNetwork, build_network
 from genray.runs import modelstore
 
@@ -315,6 +316,7 @@ def describe(predictor: Predictor) -> dict[str, Any]:
         about["directions"] = predictor.config["directions"]
     if predictor.kind == "world":
         about["game"] = (data.get("recipe") or {}).get("game", "")
+        about["starts"] = cast(WorldModel, predictor.model).config.starts
     env = predictor.config.get("env") or {}
     # The game of a user's own environment is a default that nobody plays.
     if isinstance(env, dict) and env.get("env"):

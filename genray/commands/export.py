@@ -1,4 +1,6 @@
-"""`genray export`: writes a model as ONNX, or a policy as a folder for the Hugging Face Hub."""
+"""`genray export`: writes a model as ONNX, a policy as a folder for the Hugging Face Hub, or a
+world model as a page that plays without a server.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +21,15 @@ Part = Literal["auto", "generator", "encoder", "classifier", "translator", "tran
 class ExportConfig:
     """Export a model for other programs. As ONNX, a generator maps latents to images, an encoder
     maps images to codes, a classifier maps images to logits, a translator maps images to images,
-    and a policy maps frames to Q-values.
+    and a policy maps frames to Q-values. A world model becomes a page on which it is played.
     """
 
     out: Path
-    """model.onnx; with --format huggingface: a folder"""
-    format: Literal["onnx", "huggingface"] = "onnx"
+    """model.onnx; with --format huggingface: a folder; with --format html: game.html"""
+    format: Literal["onnx", "huggingface", "html"] = "onnx"
     """onnx: one file. huggingface: a policy as a folder that can be uploaded to the Hugging Face
-    Hub as it is: weights, a card with scores, a learning curve and a film.
+    Hub as it is: weights, a card with scores, a learning curve and a film. html: a world model as
+    one page that contains the network, and plays in a browser without a server.
     """
     part: Part = "auto"
     """The part to export. auto: the generator of a vae or gan, the encoder of an autoencoder, a
@@ -41,10 +44,12 @@ class ExportConfig:
     """For --format huggingface: the seed of the filmed episode."""
 
 
-NOT_EXPORTED = ("photographs", "sprites")
-"""Kinds whose result is more than the output of a network: an index with its pictures, and a loop
-that draws one sprite after the other.
+NOT_EXPORTED = ("photographs", "sprites", "world")
+"""Kinds whose result is more than the output of a network: an index with its pictures, and loops
+that draw one sprite after the other.
 """
+_EXPORTED = "a vae, gan, ae, classifier, pix2pix, cyclegan or policy"
+_NO_PAGE = "--format html: a model of kind '{kind}' is no game to play; use a world model"
 ONLY_POLICIES = ("--step", "--film-steps", "--seed")
 
 
@@ -67,6 +72,9 @@ def export(argv: list[str], prog: str) -> int:
     check_bounds(options)
     if options.format == "onnx":
         require(options.out.suffix == ".onnx", f"--out {options.out}: must end in .onnx")
+    if options.format == "html":
+        require(options.out.suffix == ".html", f"--out {options.out}: must end in .html")
+    if options.format != "huggingface":
         check_writable(options.out)
     if is_policy(path):
         from genray.commands.export_policy import export_policy
@@ -75,10 +83,13 @@ def export(argv: list[str], prog: str) -> int:
             options.part == "auto",
             f"--part {options.part}: a model of kind 'dqn' has no such part; use --part auto",
         )
+        require(options.format != "html", _NO_PAGE.format(kind="dqn"))
         return export_policy(path, options)
     for name in ONLY_POLICIES:
         require(not given(argv, name), f"{name}: only for policies; leave it out")
     folder = modelstore.model_folder(path)
+    if options.format == "html":
+        return _export_page(folder, options)
     require(
         options.format == "onnx",
         f"--format {options.format}: only for policies; {folder} already has this layout (weights, "
@@ -93,6 +104,23 @@ def is_policy(path: Path) -> bool:
         return modelstore.read_config(modelstore.model_folder(path))["kind"] == "dqn"
     except CheckpointError:  # a run may have checkpoints without a model
         return any(path.glob("checkpoints/*/learner.pt"))
+
+
+def _export_page(folder: Path, options: ExportConfig) -> int:
+    """Write a world model as a page."""
+    from genray.commands.models import load
+    from genray.gen.world.web_page import write_page
+
+    kind = modelstore.read_config(folder)["kind"]
+    require(kind == "world", _NO_PAGE.format(kind=kind))
+    require(options.part == "auto", f"--part {options.part}: not with --format html; leave it out")
+    model, config = load(folder)
+    recipe = config["data"]["recipe"]
+    own = recipe.get("env", "").rpartition(":")[2]
+    title = own or recipe["game"].replace("_", " ").title()
+    write_page(model.eval(), options.out, title, recipe["actions"])
+    print(options.out)
+    return 0
 
 
 def _export_part(folder: Path, options: ExportConfig) -> int:
@@ -119,8 +147,8 @@ def _export_part(folder: Path, options: ExportConfig) -> int:
     if part == "auto":
         require(
             bool(has),
-            f"{folder}: a model of kind {kind!r} has no part to export; use a vae, gan, ae, "
-            "classifier, pix2pix, cyclegan or policy",
+            f"{folder}: a model of kind {kind!r} has no part to export; use "
+            + ("--format html" if kind == "world" else _EXPORTED),
         )
         part = {"classifier": "classifier"}.get(kind, has[0])
     require(

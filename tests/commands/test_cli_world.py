@@ -71,6 +71,30 @@ def test_train_dqn_in_a_dream_and_evaluate_in_the_real_game(folder: Path, tmp_pa
     assert "breakout: has 4 actions, and the policy 6" in capsys.readouterr().err
 
 
+def test_export_writes_a_page_to_play(folder: Path, tmp_path: Path, capsys):
+    out = tmp_path / "game.html"
+    words = ["export", str(folder / "run"), "--format", "html"]
+    assert cli.main([*words, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
+    text = out.read_text()
+    assert "<h1>Pong, inside a network</h1>" in text and "{title}" not in text
+    assert '"actions":["NOOP","FIRE","RIGHT","LEFT","RIGHTFIRE","LEFTFIRE"]' in text
+    assert "import " not in text.partition('<script type="module">')[2]
+    policy = policy_of(tmp_path, "pong")
+    for line, error in {
+        f"{folder / 'run'} --format html --out {tmp_path / 'game.txt'}": "must end in .html",
+        f"{folder / 'run'} --format html --part encoder --out {out}": "not with --format html",
+        f"{folder / 'run'} --out {tmp_path / 'game.onnx'}": "use --format html",
+        f"{policy} --format html --out {tmp_path / 'no.html'}": "kind 'dqn' is no game to play",
+    }.items():
+        assert cli.main(["export", *line.split()]) == 2
+        said = capsys.readouterr().err
+        assert error in said and said.strip().count("\n") == 0, line
+    assert out.read_text() == text and {path.name for path in tmp_path.iterdir()} == {
+        "game.html", "pong"
+    }  # fmt: skip
+
+
 def test_own_environments_are_dreamed_in_their_size_and_filmed(tmp_path: Path):
     """Blind Catch has frames of 40x40 pixels, which an agent also sees in the dream."""
     episodes, run, out = tmp_path / "blind.safetensors", tmp_path / "run", tmp_path / "clip.mp4"

@@ -1,18 +1,38 @@
 """A toy game for the tests of world models, and episodes of it."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from genray.gen.data.config import DataConfig
-from genray.gen.data.episodes import Episode, Episodes, load_episodes, pack, write_episodes
+from genray.gen.data.episodes import (
+    Episode,
+    Episodes,
+    EpisodesSplit,
+    load_episodes,
+    pack,
+    write_episodes,
+)
 from genray.gen.data.types import Data
+from genray.gen.world.config import WorldModelConfig
+from genray.gen.world.episodes import (
+    Step,
+    find_starts,
+    frequent_moves,
+    learn_game,
+    longest_lists,
+    read_steps,
+)
+from genray.gen.world.model import WorldModel
 
 PALETTE = np.arange(15, dtype=np.uint8).reshape(5, 3) * 17
 HEIGHT, WIDTH = 24, 32
 ACTIONS = ("stay", "left", "right")
+MOST_BIRTHS = 5
 
 
 class ToyGame:
@@ -82,3 +102,27 @@ def enlarged(episode: Episode, scale: int) -> Episode:
 def toy_data(folder: Path, train: int = 6, test: int = 2, **options: Any) -> Data:
     """Return the episodes as data; `options`: of `toy_file`."""
     return load_episodes(DataConfig(data=f"episodes:{toy_file(folder, train, test, **options)}"))
+
+
+def untrained(folder: Path, events_first: bool) -> tuple[WorldModel, list[Step]]:
+    """Return an untrained model of the toy game, whose weights are far from 0, and its steps."""
+    split = toy_data(folder).train
+    assert isinstance(split, EpisodesSplit)
+    config = WorldModelConfig(
+        width=16, heads=2, layers=1, dropout=0.0, rare=2, memory=5, track_clocks=True,
+        events_first=events_first,
+    )  # fmt: skip
+    game, tokens = learn_game(config, split, len(ACTIONS), "toy")
+    steps = list(itertools.chain(*read_steps(game, split.episodes)))
+    game = replace(game, moves=frequent_moves(steps, 99))
+    torch.manual_seed(0)
+    starts = find_starts(split.episodes, game, "toy", 32)
+    longest = (longest_lists(steps)[0], MOST_BIRTHS)
+    model = WorldModel.of_game(config, game, longest, tokens, starts).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        model.network.group_out.bias[-1] += 0 if events_first else 3  # fewer new sprites
+        model.network.move_out.bias[-1] += 3  # more sprites that end
+    model.most_alike.fill_(99)
+    return model, steps

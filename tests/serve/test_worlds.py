@@ -158,6 +158,7 @@ def test_another_start_is_another_screen_and_models_are_described(web: Web):
     listed = httpx.get(f"{web.url}/v1/models").json()["data"]
     about = next(each for each in listed if each["id"] == "toy")
     assert about["kind"] == "world" and about["about"]["game"] == "toy"
+    assert about["about"]["starts"] == 32
     cover = httpx.get(f"{web.url}/api/cover/toy").raise_for_status()
     assert Image.open(io.BytesIO(cover.content)).size == (32, 24)
 

@@ -1,4 +1,4 @@
-"""Writes a world model as a page: a game that runs inside a network, in a browser, without a server.
+"""Writes a world model as a page: a game inside a network, in a browser, without a server.
 
 The page contains the scripts of `web/`, the model's tables as JSON, and its weights as one block of
 bytes. Weights are 16-bit floating-point numbers unless another type is chosen.
@@ -27,6 +27,7 @@ STARTS = 64
 """The page has at most so many of the model's starts."""
 ALIGNMENT = 4
 """Arrays begin at multiples of so many bytes."""
+LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def write_page(
@@ -104,7 +105,9 @@ def _packed(parts: Any, dtype: str) -> tuple[Any, bytes]:
             return [pack(each) for each in part]
         if not isinstance(part, np.ndarray):
             return part
-        kind = dtype if part.dtype.kind == "f" else part.dtype.str[1:]
+        kind = part.dtype.str[1:]
+        if part.dtype.kind == "f":
+            kind = dtype if np.abs(part).max(initial=0) <= LARGEST_HALF else "f4"
         place = {"at": len(block), "shape": list(part.shape), "type": kind}
         block.extend(np.ascontiguousarray(part, f"<{kind}").tobytes())
         block.extend(bytes(-len(block) % ALIGNMENT))

@@ -1,5 +1,5 @@
 // A joystick: arrow keys and the space bar, buttons for fingers, or a gamepad. It gives the number of
-// an action.
+// an action. Actions without names have digits as keys.
 import { html, useEffect, useRef } from "../vendor/htm-preact-standalone.module.js";
 
 const KEYS = {
@@ -9,6 +9,7 @@ const KEYS = {
   ArrowRight: "RIGHT",
   " ": "FIRE",
 };
+const DIGIT = /^\d$/;
 const TILTED = 0.5; // of a gamepad's stick, whose ends are -1 and 1
 const BUTTONS = [
   ["UP", "↑"],
@@ -18,9 +19,11 @@ const BUTTONS = [
   ["DOWN", "↓"],
 ];
 
-/** The number of the action for the directions that are held; an unknown one is left out. */
+/** The number of the action for the keys that are held; an unknown direction is left out. */
 export function actionOf(held, actions) {
-  const names = actions.map((each) => each.toUpperCase());
+  const names = actions.map((each) => each.toUpperCase()),
+    digit = names.findIndex((each) => DIGIT.test(each) && held.has(each));
+  if (digit >= 0) return digit;
   const pick = (...all) => all.find((each) => held.has(each)) ?? "";
   const up = pick("UP", "DOWN"),
     side = pick("RIGHT", "LEFT"),
@@ -58,7 +61,7 @@ export function Joystick({ active, change }) {
   useEffect(() => {
     if (!active) return undefined;
     const key = (event) => {
-      const name = KEYS[event.key];
+      const name = KEYS[event.key] ?? event.key.match(DIGIT)?.[0];
       if (!name || event.target.closest?.("input, select, textarea, a")) return;
       // The space bar presses a button that has the focus.
       if (event.key === " " && event.target.closest?.("button")) return;

@@ -67,7 +67,8 @@ export function Inside({ model }) {
     action.current = next;
   }
 
-  const agents = about?.agents ?? [],
+  const starts = about?.starts ?? model.about.starts ?? 32,
+    agents = about?.agents ?? [],
     pilot = agents.includes(chosen) ? chosen : agents[0];
 
   /** Hands over to the agent, or back to the player. */
@@ -97,11 +98,11 @@ export function Inside({ model }) {
           type="number"
           name="start"
           min="0"
-          max="31"
+          max=${starts - 1}
           value=${start}
           onInput=${(event) => setStart(whole(event.target.value, 0))}
         />
-        <small>The model keeps 32 moments of real games.</small></label
+        <small>The model keeps ${starts} moments of real games.</small></label
       >
       <label
         >Seed

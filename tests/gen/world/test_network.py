@@ -1,20 +1,12 @@
 """Tests the network of world models: its probabilities, and that drawing agrees with training."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from genray.gen.data.episodes import EpisodesSplit
-from genray.gen.world.config import WorldModelConfig
 from genray.gen.world.episodes import (
-    find_starts,
-    frequent_moves,
-    learn_game,
-    longest_lists,
-    read_steps,
     rows_of,
 )
 from genray.gen.world.model import WorldModel
@@ -22,34 +14,13 @@ from genray.gen.world.quick_sampling import QuickDrawer
 from genray.gen.world.sampling import CHANCES, Drawer, Sampling
 from genray.gen.world.state import DONE, TO_MOVE, TRACK, MoveTable
 from genray.gen.world.task import corrupted, part_weights
-from tests.helpers.world import ACTIONS, toy_data
-
-MOST_BIRTHS = 5
+from tests.helpers.world import MOST_BIRTHS, untrained
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["events last", "events first"])
 def toy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    """An untrained model, whose weights are far from 0, and the toy game's steps."""
-    split = toy_data(tmp_path_factory.mktemp("toy")).train
-    assert isinstance(split, EpisodesSplit)
-    config = WorldModelConfig(
-        width=16, heads=2, layers=1, dropout=0.0, rare=2, memory=5, track_clocks=True,
-        events_first=request.param,
-    )  # fmt: skip
-    game, tokens = learn_game(config, split, len(ACTIONS), "toy")
-    steps = list(itertools.chain(*read_steps(game, split.episodes)))
-    game = replace(game, moves=frequent_moves(steps, 99))
-    torch.manual_seed(0)
-    starts = find_starts(split.episodes, game, "toy", 32)
-    longest = (longest_lists(steps)[0], MOST_BIRTHS)
-    model = WorldModel.of_game(config, game, longest, tokens, starts).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-        model.network.group_out.bias[-1] += 0 if request.param else 3  # fewer new sprites
-        model.network.move_out.bias[-1] += 3  # more sprites that end
-    model.most_alike.fill_(99)
-    return model, steps
+    """An untrained model, and the toy game's steps."""
+    return untrained(tmp_path_factory.mktemp("toy"), events_first=request.param)
 
 
 def test_probabilities_of_moves_births_and_ends_sum_to_1(toy):

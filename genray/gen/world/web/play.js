@@ -4,6 +4,7 @@ import { Game, unpacked } from "./game.js";
 const KEYS = {
   ArrowUp: "UP", ArrowDown: "DOWN", ArrowLeft: "LEFT", ArrowRight: "RIGHT", " ": "FIRE",
 }; // prettier-ignore
+const DIGIT = /^\d$/;
 const TILTED = 0.5; // of a gamepad's stick, whose ends are -1 and 1
 const STALL_MS = 250; // a page in the background does not catch up on more than this
 
@@ -15,12 +16,15 @@ async function read() {
   return new Game(unpacked(about, await response.arrayBuffer()));
 }
 
-/** The number of the action for the directions that are held. */
-function actionOf(held, names) {
-  const pick = (...all) => all.find((each) => held.has(each)) ?? "",
+/** The number of the action for the keys that are held; an unknown direction is left out. */
+function actionOf(held, actions) {
+  const names = actions.map((each) => each.toUpperCase()),
+    digit = names.findIndex((each) => DIGIT.test(each) && held.has(each)),
+    pick = (...all) => all.find((each) => held.has(each)) ?? "",
     up = pick("UP", "DOWN"),
     side = pick("RIGHT", "LEFT"),
     fire = pick("FIRE");
+  if (digit >= 0) return digit; // an action without a name
   for (const name of [up + side + fire, up + side, side + fire, side, up, fire]) {
     if (name && names.includes(name)) return names.indexOf(name);
   }
@@ -45,7 +49,7 @@ function padsHold() {
 
 function listen(held) {
   const key = (event) => {
-    const name = KEYS[event.key];
+    const name = KEYS[event.key] ?? event.key.match(DIGIT)?.[0];
     if (!name || event.target.closest("input, select")) return;
     if (event.key === " " && event.target.closest("button")) return; // it presses the button
     event.preventDefault(); // the page must not scroll
@@ -93,6 +97,9 @@ async function run() {
   canvas.width = game.screen.width;
   canvas.height = game.screen.height;
   find("start").max = game.starts.length - 1;
+  if (game.about.actions.every((each) => DIGIT.test(each))) {
+    find("keys").textContent = `Then the keys 0 to ${game.about.actions.length - 1}.`;
+  }
   let playing = false,
     due = 0;
 
