@@ -20,7 +20,8 @@ from genray.errors import CheckpointError, require
 from genray.gen.builders import BUILDERS
 from genray.gen.generative import GenerativeModel, draw_prior
 from genray.gen.world.model import WorldModel
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.building import build_network
+from genray.rl.networks import QNetwork
 from genray.runs import modelstore
 
 Arrays = dict[str, np.ndarray]

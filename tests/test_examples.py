@@ -13,11 +13,12 @@ from genray import cli
 from genray.gen.families import open_fit
 from genray.gen.presets import vae_digits
 from genray.gen.training.run import save_export
+from genray.rl.building import build_network
 from genray.rl.card import save_policy
 from genray.rl.config import DQNConfig
 from genray.rl.engine import network_card, probe_env
 from genray.rl.env import EnvConfig
-from genray.rl.networks import NetworkConfig, build_network
+from genray.rl.networks import NetworkConfig
 from tests.serve.conftest import start_web, stop_web
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -20,7 +20,7 @@ from genray.gen.families import BUILDERS
 from genray.gen.learned_optimizer.network import build_learned_optimizer
 from genray.machine import keep_freed_memory
 from genray.paths import absolute_paths
-from genray.rl.networks import build_network
+from genray.rl.building import build_network
 from genray.runs import modelstore
 from tuning.settings import changed, check_path
 from tuning.spaces import Space

@@ -34,10 +34,11 @@ from genray.gen.images.style.config import StyleConfig
 from genray.gen.sprites.config import sprites
 from genray.gen.sprites.model import SpriteModel, build_sprites
 from genray.media import contact_sheet, write_gif, write_png
+from genray.rl.building import build_network
 from genray.rl.config import DQNConfig
 from genray.rl.evaluate import play
 from genray.rl.evaluation import Evaluation
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.networks import QNetwork
 from genray.runs import modelstore
 from genray.runs.rundir import RunDir
 from genray.threads import choose_threads, own_threads

@@ -36,9 +36,10 @@ from genray.distributed.session import (
 )
 from genray.distributed.tally import Tally
 from genray.errors import RunFault
+from genray.rl.building import build_network, update_flop
 from genray.rl.config import DQNConfig
 from genray.rl.engine import Progress, network_card, probe_env
-from genray.rl.networks import QNetwork, build_network, update_flop
+from genray.rl.networks import QNetwork
 from genray.runs.storage import Place, absolute, reading, writing
 from genray.threads import threads_for
 

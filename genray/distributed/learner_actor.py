@@ -19,12 +19,12 @@ from genray.distributed.messages import LearnReport, Published, Snapshot
 from genray.errors import ResourceError, RunFault
 from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.annealing import clock_at, returns_at
+from genray.rl.building import build_network
 from genray.rl.checkpoint import load_learner, save_learner
 from genray.rl.config import DQNConfig
 from genray.rl.engine import initial_network
 from genray.rl.learner import Learner
 from genray.rl.limiter import SamplesPerInsert
-from genray.rl.networks import build_network
 from genray.rl.recurrent_learner import make_learner
 from genray.rl.transfer import AnySample
 from genray.runs.storage import as_place, reading, writing

@@ -20,6 +20,7 @@ import torch
 from genray.errors import ConfigError
 from genray.machine import keep_freed_memory, resolve_device
 from genray.rl.annealing import clock_at, returns_at
+from genray.rl.building import build_network, update_flop
 from genray.rl.checkpoint import load_learner, save_learner, shards_of
 from genray.rl.collect import Collector, Episode
 from genray.rl.config import DQNConfig
@@ -27,7 +28,7 @@ from genray.rl.device_frames import DeviceFrames, empty_batch
 from genray.rl.engine import Progress, initial_network, network_card, probe_env
 from genray.rl.env import make_env
 from genray.rl.learner import Learner
-from genray.rl.networks import QNetwork, build_network, update_flop
+from genray.rl.networks import QNetwork
 from genray.rl.recurrent_learner import make_learner
 from genray.rl.replay import ReplayShard
 from genray.rl.transfer import AnySample, DeviceSample

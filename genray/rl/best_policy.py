@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import cast
 
 from genray.errors import CheckpointError
+from genray.rl.building import build_network
 from genray.rl.card import save_policy
 from genray.rl.config import DQNConfig
 from genray.rl.evaluation import Evaluation
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.networks import QNetwork
 from genray.runs import modelstore
 from genray.runs.rundir import RunDir
 

@@ -152,6 +152,16 @@ class DQNConfig:
             f"--prediction-steps {later}: latent states contain no --past-actions; use "
             "--past-actions 0",
         )
+        ensemble = self.network.ensemble
+        require(
+            self.learner.batch_size % ensemble == 0,
+            f"--ensemble {ensemble}: every network needs an equal part of --batch-size "
+            f"{self.learner.batch_size}; use a multiple, e.g. {32 * ensemble}",
+        )
+        require(
+            ensemble == 1 or not later,
+            f"--ensemble {ensemble}: not with --prediction-steps {later}; leave one of them out",
+        )
         if self.network.lstm_units:
             self._check_recurrent()
         self.plan_shards((84, 84))

@@ -7,10 +7,11 @@ import torch
 
 from genray.config import to_dict
 from genray.errors import require
+from genray.rl.building import build_network
 from genray.rl.collect import Episode
 from genray.rl.config import DQNConfig
 from genray.rl.env import EnvConfig, FrameVectorEnv, check_env, make_env
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.networks import QNetwork
 from genray.rl.observation import Observation, observation_of, stack_of
 from genray.runs.storage import Place
 

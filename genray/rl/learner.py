@@ -26,7 +26,7 @@ from genray.rl.learner_config import LearnerConfig as LearnerConfig
 from genray.rl.networks import QNetwork
 from genray.rl.noisy import draw_noise
 from genray.rl.optimizer import CentredRMSprop as CentredRMSprop
-from genray.rl.optimizer import make_optimizer
+from genray.rl.optimizer import clip_gradients, make_optimizer
 from genray.rl.resets import fresh_network, reset
 from genray.rl.self_prediction import SelfPrediction, latent
 from genray.rl.transfer import AnySample, DeviceBatch, Transfers
@@ -93,6 +93,7 @@ class Learner:
         )
         self.trained = nn.ModuleList(filter(None, (self.online, self.prediction)))
         """All networks with gradients: w, and those of self-prediction."""
+        self._apart = online.separate if online.config.ensemble > 1 else [self.trained]
         self.optimizer = make_optimizer(config, self.trained)
         self.updates = 0
         self._second: ThreadPoolExecutor | None = None
@@ -135,11 +136,10 @@ class Learner:
         self._prepare(batch)
         delta_B, loss, q_mean = self._loss(batch, size, beta, following)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * len(self._apart)).backward()  # the sum of the losses of all members
         if self.share_gradients:
             self.share_gradients()
-        limit = self.config.max_grad_norm or float("inf")
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), limit)
+        grad_norm = clip_gradients(self._apart, self.config.max_grad_norm)
         self.optimizer.step()
         self.updates += 1
         if self.average is not None:

@@ -68,6 +68,10 @@ class NetworkConfig:
     gets the last action and reward. Learns from sequences (R2D2). [Kapturowski 2019,
     https://openreview.net/forum?id=r1lyTjAqYX]
     """
+    ensemble: int = bounded(1, min=1, max=16, note="(1: one network)", example=3)
+    """Networks that learn from one replay, each from its own part of each batch, and act by their
+    mean Q-values. [Anschel 2017, https://arxiv.org/abs/1611.01929]
+    """
     normalise: bool = False
     """Subtract from each vector of an observation the mean of those that were learned from, and
     divide by their standard deviation. Both are kept in the model.
@@ -93,6 +97,11 @@ class NetworkConfig:
         require(
             not self.value_rescaling or self.head != "c51",
             "--value-rescaling: the support of c51 is fixed; use --head scalar or iqn",
+        )
+        require(
+            not self.lstm_units or self.ensemble == 1,
+            f"--ensemble {self.ensemble}: not with --lstm-units {self.lstm_units}; leave one of "
+            "them out",
         )
         require(
             not self.lstm_units or not self.past_actions,

@@ -4,9 +4,6 @@ Shapes: B batch, S stack, H height, W width, A actions, K past actions, Z output
 features.
 """
 
-from dataclasses import fields
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +18,6 @@ from genray.rl.observation import Observation
 from genray.rl.record_encoder import RecordEncoder
 from genray.rl.recurrent import Memory
 from genray.rl.targets import legal_only
-from genray.threads import FlopCount
 
 # Factor of the initial weights of the output layers. He's variance is meant for layers before a
 # ReLU. With it, the first Q-values would be about ±1, as large as the clipped rewards, and the
@@ -172,6 +168,11 @@ class QNetwork(nn.Module):
         return self.q_of_features(hidden_B1U[:, 0], legal_BA=self.legal(frames_BSHW)), state_BS
 
     @property
+    def separate(self) -> "list[QNetwork]":
+        """The parts whose gradients have nothing to do with each other."""
+        return [self]
+
+    @property
     def statistics(self) -> list[Tensor]:
         """The mean and the standard deviation of vectors that `observe` changes; empty if vectors
         are not normalised.
@@ -286,37 +287,3 @@ def check_stateless(network: QNetwork) -> None:
         f"--lstm-units {units}: this policy carries a state from step to step, which is not kept "
         "here; use `QNetwork.step`, or a policy without an LSTM",
     )
-
-
-def update_flop(card: dict[str, Any], batch_size: int) -> float:
-    """Return the floating-point operations of a double-DQN update: 5 times those of a forward pass.
-
-    There are three forward passes (the online network over s and over s', the target network over
-    s') and one backward pass, which counts as two forward passes.
-    """
-    network = build_network(card)
-    frames_BSHW = torch.zeros(1, card["stack"], *card["frame_shape"], dtype=torch.uint8)
-    past_BK = (
-        torch.zeros(1, card["past_actions"], dtype=torch.int64) if card["past_actions"] else None
-    )
-    with torch.no_grad(), FlopCount() as count:
-        if network.memory is None:
-            network(frames_BSHW, past_BK)
-        else:
-            zero_1 = torch.zeros(1)
-            network.step(frames_BSHW, zero_1, zero_1, torch.zeros(1, network.state_size))
-    return 5 * batch_size * count.flop
-
-
-def build_network(card: dict[str, Any]) -> QNetwork:
-    """Build the network that `card` (`rl.engine.network_card`) describes. The model store calls
-    this function for models of kind "dqn".
-    """
-    # Models of older versions lack the newer options, which then have their defaults.
-    known = {field.name: card[field.name] for field in fields(NetworkConfig) if field.name in card}
-    first, second, third = card["channels"]
-    shape = NetworkConfig(**known | {"channels": (first, second, third)})
-    height, width = card["frame_shape"]
-    records = card.get("observation")
-    observation = None if records is None else Observation.from_card(records)
-    return QNetwork(shape, card["num_actions"], card["stack"], (height, width), observation)

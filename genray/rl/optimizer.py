@@ -1,5 +1,6 @@
-"""Makes the optimizer of a learner."""
+"""Makes the optimizer of a learner, and clips its gradients."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,3 +54,11 @@ def make_optimizer(config: LearnerConfig, network: nn.Module) -> torch.optim.Opt
         {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, **rates, weight_decay=config.weight_decay, fused=True)
+
+
+def clip_gradients(parts: Sequence[nn.Module], limit: float) -> torch.Tensor:
+    """Scale the gradients of each part to a norm of at most `limit` (0: any); return the mean of
+    the parts' norms before, float32 [].
+    """
+    norms = [nn.utils.clip_grad_norm_(part.parameters(), limit or float("inf")) for part in parts]
+    return torch.stack(norms).mean()

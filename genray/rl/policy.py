@@ -14,10 +14,11 @@ import torch
 from genray.config import from_dict, load_yaml
 from genray.errors import CheckpointError, ConfigError
 from genray.rl.best_policy import best_score
+from genray.rl.building import build_network
 from genray.rl.config import DQNConfig
 from genray.rl.engine import network_card, probe_env
 from genray.rl.env import EnvConfig
-from genray.rl.networks import QNetwork, build_network
+from genray.rl.networks import QNetwork
 from genray.runs import modelstore
 from genray.runs.rundir import RunDir, verify_checkpoint
 

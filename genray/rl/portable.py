@@ -53,15 +53,11 @@ class PortableNetwork(nn.Module):
         the network has `past_actions`. With an LSTM: `last_action`, int64 [B], `last_reward`,
         float32 [B], and `lstm_state`, float32 [B, 2U]; −1, 0 and zeros at an episode's start.
         """
-        network, observation = self.network, self.network.observation
-        legal_BA = None
-        if observation is None:
-            features_BF = network.convolutions(network.inputs(inputs[0]))
-        else:
-            features_BF, legal_BA = self._of_records(inputs)
+        network = self.network
         if network.memory is None:
-            past_BK = inputs[-1] if network.config.past_actions else None
-            return network.q_of_features(features_BF, past_BK, legal_BA=legal_BA)
+            q_values = [self._q_values(each, inputs) for each in network.separate]
+            return q_values[0] if len(q_values) == 1 else torch.stack(q_values).mean(dim=0)
+        features_BF, legal_BA = self._features(network, inputs)
         assert self.cell is not None
         action_B, reward_B, state_BS = inputs[-3:]
         input_B1I = network.memory.inputs(
@@ -71,10 +67,18 @@ class PortableNetwork(nn.Module):
         q_BA = network.q_of_features(hidden_BU, legal_BA=legal_BA)
         return q_BA, torch.cat([hidden_BU, cell_BU], dim=1)
 
-    def _of_records(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+    def _q_values(self, network: QNetwork, inputs: tuple[Tensor, ...]) -> Tensor:
+        features_BF, legal_BA = self._features(network, inputs)
+        past_BK = inputs[-1] if network.config.past_actions else None
+        return network.q_of_features(features_BF, past_BK, legal_BA=legal_BA)
+
+    def _features(
+        self, network: QNetwork, inputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the features [B, F] of the arrays of an observation, and the legal actions."""
-        network, observation = self.network, self.network.observation
-        assert observation is not None
+        observation = network.observation
+        if observation is None:
+            return network.convolutions(self.network.inputs(inputs[0])), None
         arrays = {
             field.name: _from_zero(field, array) for field, array in zip(observation.fields, inputs)
         }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from genray.rl.building import make_network
 from genray.rl.networks import QNetwork
 
 
@@ -16,7 +17,7 @@ def fresh_network(network: QNetwork, seed: Sequence[int]) -> QNetwork:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0]))
-        return QNetwork(
+        return make_network(
             network.config,
             network.num_actions,
             network.stack,
@@ -35,5 +36,5 @@ def reset(network: QNetwork, fresh: QNetwork, keep: float) -> None:
     """
     new = dict(fresh.named_parameters())
     for name, weight in network.named_parameters():
-        share = 1 - keep if name.startswith("convolutions.") else 1.0
+        share = 1 - keep if "convolutions." in name else 1.0
         weight.lerp_(new[name].to(weight.device), share)

@@ -11,7 +11,7 @@ _LITE = presets.bbf_lite()
 TINY_BBF: DQNConfig = replace(
     _LITE,
     env=EnvConfig(env="genray.rl.catch:Catch"),
-    network=replace(_LITE.network, hidden=16, atoms=11),
+    network=replace(_LITE.network, hidden=16, atoms=11, ensemble=1),
     replay=replace(_LITE.replay, capacity=400, min_size=40, samples_per_insert=16.0),
     learner=replace(
         _LITE.learner,
@@ -37,6 +37,7 @@ TINY_BTR: DQNConfig = replace(
         spectral_norm=True,
         head="iqn",
         quantiles=4,
+        ensemble=2,
         noisy=0.5,
         value_rescaling=True,
         hidden=16,

@@ -6,9 +6,10 @@ import torch
 
 from genray.errors import ConfigError
 from genray.rl import targets
+from genray.rl.building import build_network
 from genray.rl.heads import C51Head, Outputs
 from genray.rl.learner import LearnerConfig
-from genray.rl.networks import NetworkConfig, QNetwork, build_network
+from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.transfer import DeviceBatch
 from tests.helpers.batches import random_batch
 

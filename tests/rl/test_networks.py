@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from genray.errors import ConfigError
-from genray.rl.networks import OUTPUT_SCALE, NetworkConfig, QNetwork, build_network
+from genray.rl.building import build_network
+from genray.rl.networks import OUTPUT_SCALE, NetworkConfig, QNetwork
 
 SMALL = NetworkConfig(channels=(4, 4, 4), hidden=16)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from genray.errors import ConfigError
 from genray.rl.agent import LocalAgent
+from genray.rl.building import build_network
 from genray.rl.collect import CollectConfig, Collector
 from genray.rl.config import DQNConfig, RunConfig
 from genray.rl.engine import Interface, network_card, probe_env
@@ -27,7 +28,7 @@ from genray.rl.env_spaces import describe, find
 from genray.rl.exploration import ExploreConfig
 from genray.rl.frame_store import make_store, unpack
 from genray.rl.learner import LearnerConfig
-from genray.rl.networks import NetworkConfig, QNetwork, build_network
+from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.observation import Field, Observation
 from genray.rl.record_encoder import RecordEncoder
 from genray.rl.replay import ReplayConfig, ReplayShard, plan_shards

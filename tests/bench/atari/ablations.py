@@ -14,7 +14,14 @@ from genray.rl.presets import preset
 Change = Mapping[str, Mapping[str, Any]]
 """Part of the configuration: its changed options."""
 
+ONE: Change = {
+    "network": {"ensemble": 1},
+    "learner": {"batch_size": 32},
+    "replay": {"samples_per_insert": 32.0},
+}
+"""One network, with the updates that each of three had."""
 LESS: dict[str, Change] = {
+    "ensemble": ONE,
     "c51": {"network": {"head": "scalar"}},
     "dueling": {"network": {"dueling": False, "shared_hidden": False}},
     "median_frame": {"network": {"median_frame": False, "input_gain": 1.0}},
@@ -34,10 +41,14 @@ LESS: dict[str, Change] = {
 """Switch: the options without it."""
 
 MORE: dict[str, Change] = {
-    "self_prediction": {"learner": {"prediction_steps": 3, "prediction_weight": 2.0}},
+    # An ensemble has no self-prediction.
+    "self_prediction": {
+        **ONE,
+        "learner": {"batch_size": 32, "prediction_steps": 3, "prediction_weight": 2.0},
+    },
     "resets": {"learner": {"reset_every": 10_000}},
 }
-"""Switch: the options with it."""
+"""Switch: the options with it; `self_prediction` is to be compared with `bbf_lite-ensemble`."""
 
 NAMES = [f"bbf_lite-{name}" for name in LESS] + [f"bbf_lite+{name}" for name in MORE]
 

@@ -1,8 +1,9 @@
 """An update of `bbf_lite` beside a bare PyTorch loop. `python -m tests.bench.rivals.bare_bbf`
 
 The bare update is the same algorithm written plainly, over the same modules: the network, the
-compiled augmentation, the projection of C51, fused AdamW. What the learner needs beyond it is
-overhead. Both learn from one fixed batch of 32 transitions.
+compiled augmentation, the projection of C51, fused AdamW; it is made for each network of the
+ensemble. What the learner needs beyond them is overhead. Each network learns from 32 transitions of
+a fixed batch.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import torch
 from genray.machine import keep_freed_memory
 from genray.rl import targets
 from genray.rl.augment import augmented_frames
+from genray.rl.building import make_network
 from genray.rl.learner import Learner
 from genray.rl.networks import QNetwork
 from genray.rl.presets import bbf_lite
@@ -25,17 +27,18 @@ from tests.bench.rivals.replays.work import in_turns
 CONFIG = bbf_lite()
 # The learning rate falls late in a run; the bare loop has a constant one.
 LEARNER = replace(CONFIG.learner, learning_rate_end=0.0, learning_rate_fall=(0, 0))
+NETWORKS = CONFIG.network.ensemble
 SIZE, BETA = 20_000, CONFIG.replay.beta
 
 
-def network() -> QNetwork:
+def network(ensemble: int = 1) -> QNetwork:
     torch.manual_seed(0)
-    return QNetwork(CONFIG.network, ACTIONS)
+    return make_network(replace(CONFIG.network, ensemble=ensemble), ACTIONS)
 
 
 def bare_update() -> Callable[[], np.ndarray]:
-    """A function that makes one update and returns the new |δ|."""
-    batch, config = batch_of(LEARNER.batch_size), LEARNER
+    """A function that makes one update of one network and returns the new |δ|."""
+    batch, config = batch_of(LEARNER.batch_size // NETWORKS), LEARNER
     online, target = network(), network().requires_grad_(False)
     support_Z = torch.linspace(-CONFIG.network.value_limit, CONFIG.network.value_limit, 51)
     weights, biases = (
@@ -88,9 +91,13 @@ def learner_of_bare(seconds: float, turns: int) -> dict[str, float]:
     """CPU-ms of an update, ours and bare, and the ratio of their rates, the median over the
     turns.
     """
-    batch, learner = batch_of(LEARNER.batch_size), Learner(LEARNER, network(), network())
+    learner = Learner(LEARNER, network(NETWORKS), network(NETWORKS))
+    batch, updates = batch_of(LEARNER.batch_size), [bare_update() for _ in range(NETWORKS)]
     rates = in_turns(
-        {"ours": (lambda: learner.update(batch, SIZE, BETA), 1), "bare": (bare_update(), 1)},
+        {
+            "ours": (lambda: learner.update(batch, SIZE, BETA), 1),
+            "bare": (lambda: [update() for update in updates], 1),
+        },
         seconds,
         turns,
     )
