@@ -70,6 +70,7 @@ def games_of(arguments: argparse.Namespace) -> list[str]:
 def make_job(system: str, game: str, seed: int, protocol: Protocol) -> Job:
     # Results of before had another clock: wall time.
     settings = {"system": system, "game": game, "seed": seed, "clock": "cpu", **vars(protocol)}
+    settings |= systems.identity(system, game)
     return Job(f"{system}-{game}-{seed}", argv_of(system, game, seed, protocol), settings)
 
 
@@ -133,7 +134,12 @@ def main() -> None:
                 2,
                 arguments.out.with_name(arguments.out.name + "_quick"),
             )
-        missing = [system for system in chosen if not systems.is_installed(system)]
+        # Stored runs are read without the packages that made them.
+        missing = [
+            system
+            for system in chosen
+            if not arguments.report_only and not systems.is_installed(system)
+        ]
         for system in missing:
             print(f"{system}: not installed, left out; pip install 'genray[bench]'")
         jobs = [

@@ -2,10 +2,14 @@
 the package they need.
 """
 
+import hashlib
 import importlib
 import importlib.util
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 
+from genray.config import to_dict
+from genray.rl.config import DQNConfig
 from tests.bench.atari import genray_dqn
 from tests.bench.atari.ablations import configuration
 from tests.bench.atari.protocol import Trial
@@ -38,6 +42,23 @@ def check(system: str) -> None:
     """
     if system not in RIVALS:
         configuration(system)
+
+
+def identity(system: str, game: str) -> dict[str, str]:
+    """Return what a record of one of genray's systems must agree with: a digest of the options that
+    differ from DQNConfig's, because presets change. Empty for rivals.
+    """
+    if system in RIVALS:
+        return {}
+    options, usual = to_dict(configuration(system, game)), to_dict(DQNConfig())
+    changed = {
+        f"{part}.{name}": value
+        for part, values in options.items()
+        for name, value in values.items()
+        if value != usual[part][name]
+    }
+    text = json.dumps(changed, sort_keys=True, default=str)
+    return {"options": hashlib.sha256(text.encode()).hexdigest()[:12]}
 
 
 def is_installed(system: str) -> bool:

@@ -36,3 +36,14 @@ def test_configuration_knows_presets_and_refuses_other_names():
     for name, words in (("bbf_lite-luck", "no such switch"), ("bbf-lite", "no such preset")):
         with pytest.raises(ConfigError, match=words):
             systems.check(name)
+
+
+def test_a_record_belongs_to_the_options_of_its_run():
+    """A preset that changes makes its records invalid; an option at its default does not."""
+    names = ["bbf_lite", "bbf_lite-ensemble", "bbf_lite-double", "road_runner"]
+    digests = [
+        systems.identity(name, game)["options"] for name in names for game in ("krull", "pong")
+    ]
+    assert len(set(digests)) == len(digests)
+    assert systems.identity("bbf_lite", "krull")["options"] == digests[0]
+    assert systems.identity("sb3", "krull") == {}
