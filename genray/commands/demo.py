@@ -11,7 +11,9 @@ from pathlib import Path
 
 from genray.commands import demo_parts
 from genray.commands.demo_page import write_page
+from genray.commands.demo_world import learn_world
 from genray.commands.train_dqn import LaunchConfig, train_in
+from genray.console import shell_command
 from genray.errors import require
 from genray.gen.images.features import open_features
 from genray.options import parse
@@ -22,6 +24,9 @@ from genray.rl.scores import reference
 from genray.rl.train import check_disk, check_memory
 from genray.runs.rundir import RUNS, RunDir, new_folder
 from genray.threads import own_threads
+
+WORLD_UNTIL_S = 360
+"""The world model is left out if it could begin only after so many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,10 @@ class DemoConfig:
     """The training ends after this many minutes if the steps have not been reached; 0: no limit."""
     generator_steps: int = 200
     """Training steps of a sprite model of screens of the agent's play; 0: no generator."""
+    world_steps: int = 1_500
+    """Training steps of a world model of the agent's game, which is then played on a page; 0: none.
+    Left out on a machine on which the demo has taken more than 6 minutes before.
+    """
     style_size: int = 320
     """Longest side, in pixels, of a frame of the play that is painted in the styles of three
     patterns, and of a dream of it; 0: neither.
@@ -67,6 +76,10 @@ def main(argv: list[str], prog: str) -> int:
     require(
         options.generator_steps >= 0,
         f"--generator-steps {options.generator_steps}: must be ≥ 0 (0: no generator)",
+    )
+    require(
+        options.world_steps >= 0,
+        f"--world-steps {options.world_steps}: must be ≥ 0 (0: no world model)",
     )
     require(
         0 <= options.minutes < math.inf,
@@ -126,6 +139,12 @@ def main(argv: list[str], prog: str) -> int:
             parts.append(painting.get())
         if options.generator_steps:
             parts.append(generator)
+    if options.world_steps:
+        if time.monotonic() - start <= WORLD_UNTIL_S:
+            parts.append(learn_world(run, options.world_steps, options.seed))
+        else:
+            again = shell_command("genray", "train", "world", "--from-run", run.path)
+            print(f"left out, because this machine is slow: a world model of the game; {again}")
     if options.sweep_trials:
         parts.append(demo_parts.sweep(run, options.sweep_trials, options.seed))
 

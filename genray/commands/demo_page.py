@@ -67,6 +67,8 @@ class Part:
     """An `<svg>` element."""
     commands: tuple[str, ...] = ()
     """Shell commands that go on from here."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Words, and the file beside the page that they open."""
 
 
 def write_page(path: Path, title: str, under: str, parts: Sequence[Part]) -> Path:
@@ -89,8 +91,11 @@ def _section(part: Part) -> str:
     figures = "".join(_figure(figure) for figure in part.figures)
     row = figures + (f"<div>{beside}</div>" if beside else "")
     commands = f"<pre>{escape(chr(10).join(part.commands))}</pre>" if part.commands else ""
+    links = "".join(
+        f'<p><a href="{escape(name)}">{escape(words)}</a></p>' for words, name in part.links
+    )
     return (
-        f"<section><h2>{escape(part.heading)}</h2>\n{how}"
+        f"<section><h2>{escape(part.heading)}</h2>\n{how}{links}"
         + (f'<div class="row">{row}</div>' if row else "")
         + f"{commands}</section>"
     )

@@ -288,7 +288,8 @@ def served(run: RunDir) -> Iterator[tuple[Part, str]]:
 
     # Collect the models in one directory.
     models = run.path / "models"
-    for name, folder in (("agent", run.model), ("generator", run.path / "generator" / "model")):
+    made = {name: run.path / name / "model" for name in ("generator", "world")}
+    for name, folder in {"agent": run.model, **made}.items():
         if folder.exists():
             shutil.copytree(folder, models / name)
     print("\nstarting the service …")

@@ -109,17 +109,13 @@ def is_policy(path: Path) -> bool:
 def _export_page(folder: Path, options: ExportConfig) -> int:
     """Write a world model as a page."""
     from genray.commands.models import load
-    from genray.gen.world.web_page import write_page
+    from genray.commands.world import write_world_page
 
     kind = modelstore.read_config(folder)["kind"]
     require(kind == "world", _NO_PAGE.format(kind=kind))
     require(options.part == "auto", f"--part {options.part}: not with --format html; leave it out")
     model, config = load(folder)
-    recipe = config["data"]["recipe"]
-    own = recipe.get("env", "").rpartition(":")[2]
-    title = own or recipe["game"].replace("_", " ").title()
-    write_page(model.eval(), options.out, title, recipe["actions"])
-    print(options.out)
+    print(write_world_page(model, config, options.out))
     return 0
 
 

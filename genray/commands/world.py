@@ -76,6 +76,19 @@ def play_dream(path: Path, options: "PlayConfig") -> int:
     return 0
 
 
+def write_world_page(model: "WorldModel", config: dict[str, Any], out: Path) -> Path:
+    """Write a world model as a page on which it is played, and return `out`. `config`: of the saved
+    model.
+    """
+    from genray.gen.world.web_page import write_page
+
+    recipe = config["data"]["recipe"]
+    own = recipe.get("env", "").rpartition(":")[2]
+    title = own or recipe["game"].replace("_", " ").title()
+    write_page(model.eval(), out, title, recipe["actions"])
+    return out
+
+
 def side_by_side(
     model: "WorldModel", config: dict[str, Any], options: "PlayConfig"
 ) -> Iterator[np.ndarray]:

@@ -3,15 +3,23 @@
 import base64
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genray import cli
-from genray.commands import demo, demo_parts
+from genray.commands import demo, demo_parts, demo_world
 from genray.commands.demo_page import Figure, Part, write_page
 from genray.gen.images.pictures import read_picture
+from genray.rl import presets
+from genray.rl.engine import initial_network, network_card, probe_env
+from genray.rl.evaluation import Evaluation
+from genray.rl.networks import NetworkConfig
+from genray.rl.train import save_policy
+from genray.runs.rundir import RunDir
 from serve.route_calls import screenshot
 from tests.helpers.pictures import read_about
 
@@ -48,10 +56,12 @@ def test_demo_page_has_every_picture_inside_and_loads_nothing(tmp_path: Path):
         figures=(Figure(picture, 'a "caption"'),),
         scores=(("ours", 30.0), ("another", 60.0), ("below zero", -5.0)),
         commands=("genray play 'a b'",),
+        links=(("a <game>", "world.html"),),
     )
     page = write_page(tmp_path / "demo.html", "A title", "below", [part]).read_text("utf-8")
     assert base64.b64encode(picture.read_bytes()).decode() in page
     assert "A &lt;b&gt;part&lt;/b&gt;" in page and "x &lt; y" in page
+    assert '<a href="world.html">a &lt;game&gt;</a>' in page
     assert re.findall(r"width: ([\d.]+)%\"></i>", page) == ["50.0", "100.0", "0.0"]
     assert not re.search(r"https?:|<script|<link|url\(", page), "the page stands alone"
 
@@ -75,11 +85,30 @@ def test_screenshot_ends_below_the_content(tmp_path: Path):
     assert rgb.shape[1] == 300 and 100 <= rgb.shape[0] <= 130
 
 
+def test_demo_learns_the_game_and_writes_a_page_to_play(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr(demo_world, "SCREENS", 400)
+    config = presets.preset("road_runner_quick")
+    config = replace(config, network=NetworkConfig(channels=(4, 4, 4), hidden=8))
+    run = RunDir.create(tmp_path / "run")
+    network = initial_network(network_card(config, *probe_env(config.env)), seed=0)
+    nothing = Evaluation("road_runner", [0.0], [1], 0.001, 0.0, 30, 18_000)
+    save_policy(run.model, config, network, 0, nothing)
+    part = demo_world.learn_world(run, 2, seed=0)
+    page = (run.path / "world.html").read_text("utf-8")
+    assert "<h1>Road Runner, inside a network</h1>" in page
+    assert part.links == (("Play inside the network", "world.html"),)
+    with Image.open(part.figures[0].path) as film:
+        assert film.n_frames > 20 and film.size == (648, 448)
+    assert (run.path / "world" / "model" / "config.json").exists()  # for the service
+    assert str(run.path / "world.html") in part.said[0]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--style-size", "5"], "--style-size 5: must lie in 32..512 pixels, or 0"),
         (["--generator-steps", "-5"], "--generator-steps -5: must be ≥ 0"),
+        (["--world-steps", "-1"], "--world-steps -1: must be ≥ 0"),
         (["--minutes", "-1"], "--minutes -1.0: must be ≥ 0"),
         (["--keep", "--no-serve"], "--keep: there is no service to keep"),
     ],

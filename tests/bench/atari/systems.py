@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from genray.config import to_dict
 from genray.rl.config import DQNConfig
