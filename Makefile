@@ -1,7 +1,7 @@
 # Every target makes .venv and installs what it needs first: from nothing but Python 3.11+, make and a package registry.
 #
-#   make demo          train and film an agent, paint a frame, train a generator, sweep, serve: 10 minutes; KEEP=1 leaves the
-#                      service up    DEMO_ARGS="--seed 2"
+#   make demo          train and film an agent, paint a frame, train a generator and a world model, sweep, serve: 10 minutes;
+#                      KEEP=1 leaves the service up    DEMO_ARGS="--seed 2"
 #   make test          the default tier: minutes, no Ray, no root                 PYTEST_ARGS="tests/rl -x"
 #   make test-all      every tier but gpu (about half an hour on 2 cores)
 #   make test-cluster  loses machines: 4 roles x power-off and cut cable x settings x seeds (root; hours; CLUSTER_ARGS=--help)
