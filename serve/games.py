@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from genray.gen.world.about import action_names
 from genray.gen.world.dream import Dream
 from genray.gen.world.model import Start, WorldModel
 from genray.gen.world.quick_sampling import QuickDrawer
@@ -100,7 +101,7 @@ class DreamedGame:
     def __init__(self, predictor: Predictor, dream: Dream, start: Start):
         self._dream, self._model, self.predictor = dream, dream.model, predictor
         self._palette_P3 = self._model.language.palette_P3
-        self._names = actions_of(predictor)
+        self._names = action_names(predictor.config, self._model.sizes.actions)
         self._reward, self._lives, self.step_number = 0.0, 0, 0
         self._pilot: Pilot | None = None
         self._seen: deque[Seen] = deque(maxlen=RECENT)
@@ -162,16 +163,6 @@ class DreamedGame:
         return {
             "step": self.step_number, "score": self._reward, "lives_lost": self._lives, "png": png
         }  # fmt: skip
-
-
-def actions_of(predictor: Predictor) -> list[str]:
-    """Return the names of a world model's actions; their numbers if the model has no names."""
-    model = cast(WorldModel, predictor.model)
-    recipe = (predictor.config.get("data") or {}).get("recipe") or {}
-    names = recipe.get("actions")
-    if not isinstance(names, list) or len(names) != model.sizes.actions:
-        return [str(number) for number in range(model.sizes.actions)]
-    return [str(name) for name in names]
 
 
 def start_screen(model: WorldModel) -> np.ndarray:

@@ -80,12 +80,10 @@ def write_world_page(model: "WorldModel", config: dict[str, Any], out: Path) -> 
     """Write a world model as a page on which it is played, and return `out`. `config`: of the saved
     model.
     """
+    from genray.gen.world.about import action_names, game_title
     from genray.gen.world.web_page import write_page
 
-    recipe = config["data"]["recipe"]
-    own = recipe.get("env", "").rpartition(":")[2]
-    title = own or recipe["game"].replace("_", " ").title()
-    write_page(model.eval(), out, title, recipe["actions"])
+    write_page(model.eval(), out, game_title(config), action_names(config, model.sizes.actions))
     return out
 
 

@@ -160,7 +160,9 @@ class DQNConfig:
         )
         require(
             ensemble == 1 or not later,
-            f"--ensemble {ensemble}: not with --prediction-steps {later}; leave one of them out",
+            f"--prediction-steps {later}: not with --ensemble {ensemble}; use --ensemble 1 "
+            f"--batch-size {self.learner.batch_size // ensemble} --samples-per-insert "
+            f"{self.replay.samples_per_insert / ensemble:g}",
         )
         if self.network.lstm_units:
             self._check_recurrent()

@@ -43,8 +43,9 @@ class EnsembleNetwork(QNetwork):
         self.head = make_head(config)
         self.memory = None
         self.register_buffer("median_HW", torch.zeros(frame_shape) if config.median_frame else None)
-        # The members get what `inputs` returns.
-        single = replace(config, ensemble=1, median_frame=False, input_gain=1.0)
+        # Members get what `inputs` returns: frames after the gain, and packed records before it.
+        gain = 1.0 if observation is None else config.input_gain
+        single = replace(config, ensemble=1, median_frame=False, input_gain=gain)
         self.members = nn.ModuleList(
             QNetwork(single, num_actions, stack, frame_shape, observation)
             for _ in range(config.ensemble)

@@ -100,8 +100,8 @@ class NetworkConfig:
         )
         require(
             not self.lstm_units or self.ensemble == 1,
-            f"--ensemble {self.ensemble}: not with --lstm-units {self.lstm_units}; leave one of "
-            "them out",
+            f"--lstm-units {self.lstm_units}: not with --ensemble {self.ensemble}; use --ensemble "
+            "1",
         )
         require(
             not self.lstm_units or not self.past_actions,

@@ -1,5 +1,7 @@
 """Tests the commands of world models, on a short recording of Pong."""
 
+import json
+import shutil
 from pathlib import Path
 
 import av
@@ -7,6 +9,7 @@ import pytest
 
 from genray import cli
 from genray.distributed.dream_env import resolve_dream
+from genray.gen.world.about import action_names, game_title
 from genray.rl import presets
 from genray.rl.engine import initial_network, network_card, probe_env
 from genray.rl.env import EnvConfig
@@ -93,6 +96,20 @@ def test_export_writes_a_page_to_play(folder: Path, tmp_path: Path, capsys):
     assert out.read_text() == text and {path.name for path in tmp_path.iterdir()} == {
         "game.html", "pong"
     }  # fmt: skip
+
+
+def test_a_model_that_says_nothing_of_its_game_is_exported(folder: Path, tmp_path: Path):
+    """Its actions have their numbers as names."""
+    assert game_title({"data": {"recipe": {"env": "my.games:Tower"}}}) == "Tower"
+    assert action_names({"data": {"recipe": {"actions": ["NOOP"]}}}, 2) == ["0", "1"]
+    model = tmp_path / "model"
+    shutil.copytree(folder / "run" / "model", model)
+    config = json.loads((model / "config.json").read_text())
+    del config["data"]["recipe"]
+    (model / "config.json").write_text(json.dumps(config))
+    out = tmp_path / "game.html"
+    assert cli.main(["export", str(model), "--format", "html", "--out", str(out)]) == 0
+    assert '"title":"The Game","actions":["0","1","2","3","4","5"]' in out.read_text()
 
 
 def test_own_environments_are_dreamed_in_their_size_and_filmed(tmp_path: Path):

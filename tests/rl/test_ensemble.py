@@ -13,6 +13,7 @@ from genray.rl.engine import network_card
 from genray.rl.ensemble import EnsembleNetwork
 from genray.rl.learner import Learner, LearnerConfig
 from genray.rl.networks import NetworkConfig, QNetwork
+from genray.rl.observation import Field, Observation
 from genray.rl.portable import PortableNetwork
 from genray.rl.resets import fresh_network, reset
 from tests.helpers.batches import ACTIONS, SIDE, random_batch
@@ -100,6 +101,23 @@ def test_an_update_is_that_of_each_member_alone(double):
     assert found.grad_norm == pytest.approx(np.mean([each.grad_norm for each in updates]), rel=1e-3)
 
 
+def test_images_of_records_keep_their_gain():
+    """Packed records reach the members as they are."""
+    image = Field(name="map", kind="image", shape=(12, 12, 1), dtype="uint8", channels="last")
+    of_maps = Observation(fields=(image,))
+    shape = replace(SHAPE, median_frame=False, encoder="nature")
+    torch.manual_seed(0)
+    ensemble = make_network(shape, ACTIONS, 1, of_maps.frame_shape, of_maps)
+    maps = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 1), np.uint8)
+    records = torch.from_numpy(of_maps.pack({"map": maps})[:, None])
+    expected = []
+    for member in ensemble.separate:
+        one = make_network(replace(shape, ensemble=1), ACTIONS, 1, of_maps.frame_shape, of_maps)
+        one.load_state_dict(member.state_dict())
+        expected.append(one(records))
+    torch.testing.assert_close(ensemble(records), torch.stack(expected).mean(0))
+
+
 def test_members_begin_with_different_weights():
     ensemble = network(0)
     first, second, third = (member.state_dict() for member in ensemble.separate)
@@ -147,9 +165,9 @@ def test_an_update_costs_that_of_one_network_on_the_whole_batch():
         ({"network": {"ensemble": 17}}, "--ensemble 17: must lie in 1..16"),
         (
             {"network": {"ensemble": 2}, "learner": {"prediction_steps": 2}},
-            "--ensemble 2: not with --prediction-steps 2",
+            "--prediction-steps 2: not with --ensemble 2; use --ensemble 1",
         ),
-        ({"network": {"ensemble": 2, "lstm_units": 8}}, "--ensemble 2: not with --lstm-units 8"),
+        ({"network": {"ensemble": 2, "lstm_units": 8}}, "--lstm-units 8: not with --ensemble 2"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, words):

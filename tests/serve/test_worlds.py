@@ -346,6 +346,29 @@ def test_page_plays_inside_the_model_by_keys(page: Any, web: Web):
     assert page.evaluate(f"() => {EYE.strip()} <= 8")
 
 
+SENT = """
+window.sent = [];
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (text) { sent.push(JSON.parse(text)); send.call(this, text); };
+"""
+
+
+@marks[0]
+def test_page_releases_keys_wherever_the_focus_is_and_leaves_shortcuts_alone(page: Any, web: Web):
+    page.add_init_script(SENT)
+    page.goto(f"{web.url}/?model=toy&fps=30")
+    page.click("button:text-is('Start')")
+    until(page, f"{STEPS} > 2")
+    page.keyboard.press("Control+ArrowLeft")
+    page.keyboard.down("ArrowRight")
+    until(page, "sent.some((each) => each.action === 2)")
+    page.focus("input[name=seed]")
+    page.keyboard.up("ArrowRight")
+    until(page, "sent.findLast((each) => 'action' in each && !('seen' in each)).action === 0")
+    changes = "sent.filter((each) => 'action' in each && !('seen' in each)).map((e) => e.action)"
+    assert page.evaluate(changes) == [2, 0]
+
+
 GAMEPAD = """
 const pad = { connected: true, axes: [0, 0], buttons: Array(16).fill({ pressed: false }) };
 navigator.getGamepads = () => [null, pad];

@@ -21,7 +21,7 @@ from genray.gen.world.state import State
 from genray.gen.world.tracks import MEMORY
 from genray.runs.files import writing_file
 
-SCRIPTS = ("network", "state", "drawer", "screen", "game", "play")
+SCRIPTS = ("network", "state", "drawer", "screen", "game", "joystick", "play")
 """Files of `web/`, each after those that it imports."""
 STARTS = 64
 """The page has at most so many of the model's starts."""

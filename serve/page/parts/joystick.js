@@ -1,5 +1,5 @@
 // A joystick: arrow keys and the space bar, buttons for fingers, or a gamepad. It gives the number of
-// an action. Actions without names have digits as keys.
+// an action. Actions with numbers as names have a button and a key each.
 import { html, useEffect, useRef } from "../vendor/htm-preact-standalone.module.js";
 
 const KEYS = {
@@ -9,8 +9,9 @@ const KEYS = {
   ArrowRight: "RIGHT",
   " ": "FIRE",
 };
-const DIGIT = /^\d$/;
+const NUMBER = /^\d+$/;
 const TILTED = 0.5; // of a gamepad's stick, whose ends are -1 and 1
+const PRESSED_MS = 200; // how long a button is held that a keyboard or a screen reader presses
 const BUTTONS = [
   ["UP", "↑"],
   ["LEFT", "←"],
@@ -19,11 +20,13 @@ const BUTTONS = [
   ["DOWN", "↓"],
 ];
 
-/** The number of the action for the keys that are held; an unknown direction is left out. */
+/** Whether the actions have no names, as those of a user's own environment. */
+const numbered = (actions) => actions.length > 0 && actions.every((each) => NUMBER.test(each));
+
+/** The number of the action for what is held; an unknown direction is left out. */
 export function actionOf(held, actions) {
-  const names = actions.map((each) => each.toUpperCase()),
-    digit = names.findIndex((each) => DIGIT.test(each) && held.has(each));
-  if (digit >= 0) return digit;
+  if (numbered(actions)) return Math.max(0, actions.findIndex((each) => held.has(each)));
+  const names = actions.map((each) => each.toUpperCase());
   const pick = (...all) => all.find((each) => held.has(each)) ?? "";
   const up = pick("UP", "DOWN"),
     side = pick("RIGHT", "LEFT"),
@@ -47,11 +50,14 @@ export function heldBy(pad) {
   return held;
 }
 
-/** Calls `change(held)` when a key or a button changes while `active`; `held`: a Set of names. */
-export function Joystick({ active, change }) {
+/** Calls `change(held)` when a key or a button changes while `active`; `held`: a Set of names.
+ * `actions`: the names of the game's actions. */
+export function Joystick({ active, actions, change }) {
   const held = useRef(new Set()),
     latest = useRef(change);
+  const known = useRef(actions);
   latest.current = change; // the listeners below outlive a rendering
+  known.current = actions;
   function hold(name, down) {
     if (held.current.has(name) === down) return;
     if (down) held.current.add(name);
@@ -60,21 +66,28 @@ export function Joystick({ active, change }) {
   }
   useEffect(() => {
     if (!active) return undefined;
+    const nameOf = ({ key }) => {
+      const names = known.current;
+      return numbered(names) ? names.find((each) => each === key) : KEYS[key];
+    };
     const key = (event) => {
-      const name = KEYS[event.key] ?? event.key.match(DIGIT)?.[0];
-      if (!name || event.target.closest?.("input, select, textarea, a")) return;
+      const name = nameOf(event);
+      if (!name || event.ctrlKey || event.altKey || event.metaKey) return;
+      if (event.target.closest?.("input, select, textarea, a")) return;
       // The space bar presses a button that has the focus.
       if (event.key === " " && event.target.closest?.("button")) return;
       event.preventDefault(); // the page must not scroll
-      hold(name, event.type === "keydown");
+      hold(name, true);
     };
+    // A key is released wherever the focus is by then.
+    const up = (event) => hold(nameOf(event), false);
     const release = () => [...held.current].forEach((name) => hold(name, false));
     window.addEventListener("keydown", key);
-    window.addEventListener("keyup", key);
+    window.addEventListener("keyup", up);
     window.addEventListener("blur", release);
     return () => {
       window.removeEventListener("keydown", key);
-      window.removeEventListener("keyup", key);
+      window.removeEventListener("keyup", up);
       window.removeEventListener("blur", release);
       release();
     };
@@ -94,24 +107,32 @@ export function Joystick({ active, change }) {
     read();
     return () => cancelAnimationFrame(turn);
   }, [active]);
+  const press = (name) => (event) => {
+    if (event.detail) return; // of a pointer
+    hold(name, true);
+    setTimeout(() => hold(name, false), PRESSED_MS);
+  };
   const finger = (name, down) => (event) => {
     event.preventDefault();
     hold(name, down);
     // A finger that leaves the button still releases it.
     if (down) event.target.setPointerCapture(event.pointerId);
   };
-  return html`<div class="joystick" role="group" aria-label="Joystick">
-    ${BUTTONS.map(
+  const buttons = numbered(actions) ? actions.map((each) => [each, each]) : BUTTONS,
+    many = numbered(actions) ? "joystick numbered" : "joystick";
+  return html`<div class=${many} role="group" aria-label="Joystick">
+    ${buttons.map(
       ([name, sign]) =>
         html`<button
           key=${name}
           type="button"
           class=${`secondary outline ${name.toLowerCase()}`}
-          aria-label=${name.toLowerCase()}
+          aria-label=${numbered(actions) ? `action ${name}` : name.toLowerCase()}
           disabled=${!active}
           onPointerDown=${finger(name, true)}
           onPointerUp=${finger(name, false)}
           onPointerCancel=${finger(name, false)}
+          onClick=${press(name)}
           onContextMenu=${(event) => event.preventDefault()}
         >
           ${sign}

@@ -168,7 +168,7 @@ export function Inside({ model }) {
         />
         <figcaption>${caption(step, end, work.busy, rate)}</figcaption>
       </figure>
-      <${Joystick} active=${work.busy} change=${change} />
+      <${Joystick} active=${work.busy} actions=${about?.actions ?? []} change=${change} />
       <p class=${step && step.known === false ? "likely lost" : "likely"}>${likely(step, about)}</p>
       ${!step && html`<p class="hint">${INVITATION}</p>`}
     </div>

@@ -1,6 +1,6 @@
 """Tests world models as pages, in Chromium: the decisions, the screens, keys, fingers, errors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,10 @@ def opened(browser: Any) -> Iterator[Callable[..., Any]]:  # noqa: F811
         page.close()
 
 
-def written(model: WorldModel, folder: Path, dtype: str = "f4") -> Path:
-    write_page(model, folder / "game.html", "Falling <stones>", ACTIONS, dtype)
+def written(
+    model: WorldModel, folder: Path, dtype: str = "f4", actions: Sequence[str] = ACTIONS
+) -> Path:
+    write_page(model, folder / "game.html", "Falling <stones>", list(actions), dtype)
     return folder / "game.html"
 
 
@@ -92,32 +94,43 @@ def test_page_makes_the_decisions_of_python(opened: Any, model: WorldModel, tmp_
     assert all(len(set(each)) > 1 for each in zip(*happened))  # sprites, rewards, lives, endings
 
 
+class Player:
+    """Plays a page whose game does not end."""
+
+    def __init__(self, page: Any):
+        self.page = page
+        page.evaluate(ENDLESS)
+        page.select_option("#speed", "60")
+
+    def acts(self, action: int) -> None:
+        """Wait until the game gets an action."""
+        self.page.evaluate("game.acted.length = 0")
+        self.page.wait_for_function(f"game.acted.includes({action})")
+
+
 def test_page_is_played_by_keys_fingers_and_seed(opened: Any, model: WorldModel, tmp_path: Path):
     page = opened(written(model, tmp_path, "f2"), has_touch=True)
-    page.evaluate(ENDLESS)
+    player = Player(page)
     assert page.inner_text("h1") == "Falling <stones>, inside a network"
     assert page.inner_text("#likely") == "This screen is real."
-    page.select_option("#speed", "60")
-
-    def plays(action: int) -> None:
-        page.evaluate("game.acted.length = 0")
-        page.wait_for_function(f"game.acted.includes({action})")
-
     page.click("#play")
-    plays(0)
-    page.keyboard.down("ArrowRight")
-    plays(2)
-    page.keyboard.up("ArrowRight")
-    plays(0)
-    page.keyboard.down("ArrowLeft")
-    plays(1)
-    page.keyboard.up("ArrowLeft")
+    player.acts(0)
+    assert page.inner_text("[role=status]") == "Playing."
+    for key, action in (("ArrowRight", 2), ("ArrowLeft", 1)):
+        page.keyboard.down(key)
+        player.acts(action)
+        page.keyboard.up(key)
+        player.acts(0)
     right = page.locator("[data-hold=RIGHT]")
     right.dispatch_event("pointerdown", {"pointerId": 1})
-    plays(2)
+    player.acts(2)
     right.dispatch_event("pointerup", {"pointerId": 1})
-    plays(0)
+    player.acts(0)
+    right.evaluate("button => button.click()")  # as a screen reader does
+    player.acts(2)
+    player.acts(0)
     page.click("#stop")
+    assert page.inner_text("[role=status]") == "Stopped."
     assert "steps since reality" in page.inner_text("#score")
     assert page.inner_text("#likely").startswith("ln p of this screen: -")
 
@@ -127,6 +140,46 @@ def test_page_is_played_by_keys_fingers_and_seed(opened: Any, model: WorldModel,
 
     first = game(1)
     assert game(1) == first != game(2)
+
+
+def test_page_leaves_other_keys_to_the_browser(opened: Any, model: WorldModel, tmp_path: Path):
+    page = opened(written(model, tmp_path, "f2"))
+    page.evaluate("window.kept = []; addEventListener('keydown', (event) => "
+                  "kept.push([event.key, event.defaultPrevented]))")  # fmt: skip
+    player = Player(page)
+    page.keyboard.press("ArrowDown")  # scrolls, before the game begins
+    page.click("#play")
+    player.acts(0)
+    for keys in ("Alt+ArrowLeft", "Control+0", "1", "ArrowRight"):
+        page.keyboard.press(keys)
+    kept = {tuple(each) for each in page.evaluate("kept")}
+    assert ("ArrowDown", False) in kept and ("ArrowRight", True) in kept
+    assert {("ArrowLeft", False), ("0", False), ("1", False)} <= kept
+    # A key that is released in a field is released.
+    page.keyboard.down("ArrowRight")
+    player.acts(2)
+    page.focus("#seed")
+    page.keyboard.up("ArrowRight")
+    player.acts(0)
+    # Out of range, or empty: the first real screen.
+    for start in ("-1", "NaN", "1.5", "1e9"):
+        page.evaluate(f"game.begin({start}, 0)")
+
+
+def test_actions_without_names_have_a_button_and_a_key_each(
+    opened: Any, model: WorldModel, tmp_path: Path
+):
+    names = [str(number) for number in range(12)]
+    page = opened(written(model, tmp_path, "f2", names), has_touch=True)
+    assert page.inner_text("#keys") == "Start, then the keys 0 to 9."
+    assert page.locator("[data-hold]").all_inner_texts() == names
+    page.evaluate("game.step = (action) => game.acted.push(action); game.acted = []")
+    page.click("#play")
+    page.keyboard.down("2")
+    page.wait_for_function("game.acted.includes(2)")
+    page.keyboard.up("2")
+    page.locator("[data-hold='11']").dispatch_event("pointerdown", {"pointerId": 1})
+    page.wait_for_function("game.acted.includes(11)")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -52,7 +52,8 @@ export class Game {
 
   /** Begins with a real screen; the same seed and the same actions give the same game. */
   begin(start, seed) {
-    const { tracks, actions, clocks } = this.starts[start % this.starts.length];
+    const number = Math.max(0, Math.trunc(start) || 0) % this.starts.length,
+      { tracks, actions, clocks } = this.starts[number];
     this.state = new State(
       this.looks,
       tracks.map(([moves, ...numbers]) => new Track(...numbers, moves)),

@@ -1,11 +1,7 @@
-// The page: keys, a joystick for fingers, a gamepad, and what is said below the screen.
+// The page: starts and stops the game, and says below the screen what happens.
 import { Game, unpacked } from "./game.js";
+import { Joystick } from "./joystick.js";
 
-const KEYS = {
-  ArrowUp: "UP", ArrowDown: "DOWN", ArrowLeft: "LEFT", ArrowRight: "RIGHT", " ": "FIRE",
-}; // prettier-ignore
-const DIGIT = /^\d$/;
-const TILTED = 0.5; // of a gamepad's stick, whose ends are -1 and 1
 const STALL_MS = 250; // a page in the background does not catch up on more than this
 
 const find = (id) => document.getElementById(id);
@@ -16,70 +12,11 @@ async function read() {
   return new Game(unpacked(about, await response.arrayBuffer()));
 }
 
-/** The number of the action for the keys that are held; an unknown direction is left out. */
-function actionOf(held, actions) {
-  const names = actions.map((each) => each.toUpperCase()),
-    digit = names.findIndex((each) => DIGIT.test(each) && held.has(each)),
-    pick = (...all) => all.find((each) => held.has(each)) ?? "",
-    up = pick("UP", "DOWN"),
-    side = pick("RIGHT", "LEFT"),
-    fire = pick("FIRE");
-  if (digit >= 0) return digit; // an action without a name
-  for (const name of [up + side + fire, up + side, side + fire, side, up, fire]) {
-    if (name && names.includes(name)) return names.indexOf(name);
-  }
-  return Math.max(0, names.indexOf("NOOP"));
-}
-
-/** The names that the gamepads hold. */
-function padsHold() {
-  const held = new Set();
-  for (const pad of navigator.getGamepads?.() ?? []) {
-    if (!pad) continue;
-    const down = (...numbers) => numbers.some((each) => pad.buttons[each]?.pressed),
-      [x = 0, y = 0] = pad.axes;
-    if (y < -TILTED || down(12)) held.add("UP");
-    if (y > TILTED || down(13)) held.add("DOWN");
-    if (x < -TILTED || down(14)) held.add("LEFT");
-    if (x > TILTED || down(15)) held.add("RIGHT");
-    if (down(0, 1, 2, 3)) held.add("FIRE");
-  }
-  return held;
-}
-
-function listen(held) {
-  const key = (event) => {
-    const name = KEYS[event.key] ?? event.key.match(DIGIT)?.[0];
-    if (!name || event.target.closest("input, select")) return;
-    if (event.key === " " && event.target.closest("button")) return; // it presses the button
-    event.preventDefault(); // the page must not scroll
-    if (event.type === "keydown") held.add(name);
-    else held.delete(name);
-  };
-  window.addEventListener("keydown", key);
-  window.addEventListener("keyup", key);
-  window.addEventListener("blur", () => held.clear());
-  for (const button of document.querySelectorAll("[data-hold]")) {
-    const hold = (event) => {
-      event.preventDefault();
-      if (event.type === "pointerdown") {
-        held.add(button.dataset.hold);
-        button.setPointerCapture(event.pointerId); // a finger that leaves the button releases it
-      } else held.delete(button.dataset.hold);
-    };
-    for (const type of ["pointerdown", "pointerup", "pointercancel"]) {
-      button.addEventListener(type, hold);
-    }
-    button.addEventListener("contextmenu", (event) => event.preventDefault());
-  }
-}
-
 function say(game, rate) {
   const lives = game.lost ? `, ${game.lost} lost` : "",
     speed = rate ? ` · ${rate} screens a second` : "",
-    end = game.over ? " · Game over" : "";
-  find("score").textContent =
-    `${game.steps} steps since reality · score ${game.score}${lives}${end || speed}`;
+    score = Number(game.score.toPrecision(6)); // rewards of own games may be fractions
+  find("score").textContent = `${game.steps} steps since reality · score ${score}${lives}${speed}`;
   const { usual, unusual } = game.about,
     real = unusual > 0 ? `; a real screen has ${(-usual).toFixed(0)} on average` : "",
     lost = game.known ? "" : ". The model no longer knows what it shows.";
@@ -92,15 +29,16 @@ function say(game, rate) {
 async function run() {
   const game = await read(),
     canvas = find("screen"),
-    held = new Set(),
+    joystick = new Joystick(game.about.actions, find("joystick")),
     drawn = [];
   canvas.width = game.screen.width;
   canvas.height = game.screen.height;
   find("start").max = game.starts.length - 1;
-  if (game.about.actions.every((each) => DIGIT.test(each))) {
-    find("keys").textContent = `Then the keys 0 to ${game.about.actions.length - 1}.`;
+  if (joystick.numbered) {
+    find("keys").textContent = `Start, then the keys 0 to ${Math.min(9, joystick.names.length - 1)}.`;
+    canvas.style.aspectRatio = `${canvas.width} / ${canvas.height}`; // not a television's
   }
-  let playing = false,
+  let turn = 0, // of the animation
     due = 0;
 
   const show = () => {
@@ -112,38 +50,37 @@ async function run() {
     say(game, seconds < 1 ? 0 : Math.round((drawn.length - 1) / seconds));
   };
   const begin = () => {
-    game.begin(Number(find("start").value) || 0, Number(find("seed").value) || 0);
+    game.begin(Number(find("start").value), Number(find("seed").value));
     drawn.length = 0;
     show();
   };
   const frame = (now) => {
-    if (!playing) return;
-    const pause = 1000 / Number(find("speed").value);
-    if (now >= due) {
-      due = Math.max(due + pause, now - STALL_MS);
-      const holds = new Set([...held, ...padsHold()]);
-      game.step(actionOf(holds, game.about.actions));
-      show();
-      if (game.over) return stop();
-    }
-    requestAnimationFrame(frame);
+    turn = requestAnimationFrame(frame);
+    if (now < due) return;
+    due = Math.max(due + 1000 / Number(find("speed").value), now - STALL_MS);
+    game.step(joystick.action());
+    show();
+    if (game.over) stop();
   };
   const stop = () => {
-    playing = false;
-    find("play").textContent = "Start again";
+    cancelAnimationFrame(turn);
+    joystick.active = false;
+    find("state").textContent = game.over ? "Game over." : "Stopped.";
   };
   find("controls").addEventListener("submit", (event) => {
     event.preventDefault();
+    cancelAnimationFrame(turn);
     begin();
     canvas.focus();
     find("play").textContent = "Start again";
+    find("state").textContent = "Playing.";
+    joystick.active = true;
     due = performance.now();
-    if (!playing) requestAnimationFrame(frame);
-    playing = true;
+    turn = requestAnimationFrame(frame);
   });
   find("stop").addEventListener("click", stop);
-  listen(held);
   begin();
+  find("play").disabled = find("stop").disabled = false;
   window.game = game;
 }
 
