@@ -60,6 +60,7 @@ class TrainingOptions(TypedDict, total=False):
     input_gain: float
     past_actions: int
     lstm_units: int
+    ensemble: int
     normalise: bool
     layer_norm: bool
     # genray.rl.learner.LearnerConfig

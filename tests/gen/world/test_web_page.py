@@ -41,6 +41,11 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return untrained(tmp_path_factory.mktemp("toy"), events_first=request.param)[0]
 
 
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> WorldModel:
+    return untrained(tmp_path_factory.mktemp("toy"), events_first=True)[0]
+
+
 @pytest.fixture
 def opened(browser: Any) -> Iterator[Callable[..., Any]]:  # noqa: F811
     """Opens pages; an error of a script ends the test."""
@@ -108,8 +113,8 @@ class Player:
         self.page.wait_for_function(f"game.acted.includes({action})")
 
 
-def test_page_is_played_by_keys_fingers_and_seed(opened: Any, model: WorldModel, tmp_path: Path):
-    page = opened(written(model, tmp_path, "f2"), has_touch=True)
+def test_page_is_played_by_keys_fingers_and_seed(opened: Any, toy: WorldModel, tmp_path: Path):
+    page = opened(written(toy, tmp_path, "f2"), has_touch=True)
     player = Player(page)
     assert page.inner_text("h1") == "Falling <stones>, inside a network"
     assert page.inner_text("#likely") == "This screen is real."
@@ -142,8 +147,8 @@ def test_page_is_played_by_keys_fingers_and_seed(opened: Any, model: WorldModel,
     assert game(1) == first != game(2)
 
 
-def test_page_leaves_other_keys_to_the_browser(opened: Any, model: WorldModel, tmp_path: Path):
-    page = opened(written(model, tmp_path, "f2"))
+def test_page_leaves_other_keys_to_the_browser(opened: Any, toy: WorldModel, tmp_path: Path):
+    page = opened(written(toy, tmp_path, "f2"))
     page.evaluate("window.kept = []; addEventListener('keydown', (event) => "
                   "kept.push([event.key, event.defaultPrevented]))")  # fmt: skip
     player = Player(page)
@@ -167,10 +172,10 @@ def test_page_leaves_other_keys_to_the_browser(opened: Any, model: WorldModel, t
 
 
 def test_actions_without_names_have_a_button_and_a_key_each(
-    opened: Any, model: WorldModel, tmp_path: Path
+    opened: Any, toy: WorldModel, tmp_path: Path
 ):
     names = [str(number) for number in range(12)]
-    page = opened(written(model, tmp_path, "f2", names), has_touch=True)
+    page = opened(written(toy, tmp_path, "f2", names), has_touch=True)
     assert page.inner_text("#keys") == "Start, then the keys 0 to 9."
     assert page.locator("[data-hold]").all_inner_texts() == names
     page.evaluate("game.step = (action) => game.acted.push(action); game.acted = []")
@@ -185,12 +190,12 @@ def test_actions_without_names_have_a_button_and_a_key_each(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_is_accessible_and_fits_a_phone(
     opened: Any,
-    model: WorldModel,
+    toy: WorldModel,
     tmp_path: Path,
     scheme: str,
 ):
     axe_source()
-    path = written(model, tmp_path)
+    path = written(toy, tmp_path)
     for width in (360, 1200):
         page = opened(path, viewport={"width": width, "height": 740}, color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
