@@ -181,7 +181,8 @@ function caption(step, end, busy, rate) {
     state = end || (busy ? speed : "Stopped.");
   const lives = step.lives_lost ? `, ${step.lives_lost} lost` : "";
   const who = step.agent ? ` · ${step.agent} plays` : "";
-  return `${step.step} steps since reality · score ${step.score}${lives}${who} ${state}`;
+  const score = Number(step.score.toPrecision(6)); // rewards of own games may be fractions
+  return `${step.step} steps since reality · score ${score}${lives}${who} ${state}`;
 }
 
 /** Screens a second, of those drawn in the last two seconds; 0 in the first one. `drawn` is kept. */
