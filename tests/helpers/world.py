@@ -28,10 +28,17 @@ from genray.gen.world.episodes import (
     read_steps,
 )
 from genray.gen.world.model import WorldModel
+from genray.rl import presets
+from genray.rl.engine import initial_network, network_card
+from genray.rl.env import EnvConfig
+from genray.rl.evaluate import Evaluation
+from genray.rl.network_config import NetworkConfig
+from genray.rl.train import save_policy
 
 PALETTE = np.arange(15, dtype=np.uint8).reshape(5, 3) * 17
 HEIGHT, WIDTH = 24, 32
 ACTIONS = ("stay", "left", "right")
+LEFT, RIGHT = 1, 2
 MOST_BIRTHS = 5
 
 
@@ -126,3 +133,15 @@ def untrained(folder: Path, events_first: bool) -> tuple[WorldModel, list[Step]]
         model.network.move_out.bias[-1] += 3  # more sprites that end
     model.most_alike.fill_(99)
     return model, steps
+
+
+def save_agent(folder: Path, game: str, actions: int) -> None:
+    """Save a policy that always goes right."""
+    small = NetworkConfig(channels=(4, 4, 4), hidden=8, dueling=False)
+    config = replace(presets.road_runner_quick(), env=EnvConfig(game=game), network=small)
+    network = initial_network(network_card(config, actions, (84, 84)), seed=0)
+    last = network.advantage[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.arange(actions) == RIGHT)
+    save_policy(folder, config, network, 0, Evaluation(game, [0.0], [1], 0.001, 0.0, 30, 18_000))

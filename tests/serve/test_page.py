@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,32 +14,12 @@ from PIL import Image
 
 from tests.helpers.axe import axe_source, violations
 from tests.helpers.browser import browser, marks
+from tests.helpers.pages import DESKTOP, PHONE, shot, until, watched
 from tests.serve.conftest import Web
 
 __all__ = ["browser"]  # pytest finds the fixture by its name here
 # The first test waits for the training of the models.
 pytestmark = [marks[0], pytest.mark.timeout(300)]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-def watched(context: Any, web: Web, wrong: list[str]) -> Any:
-    """Open a page that records errors of its scripts and requests to other sites."""
-    opened = context.new_page()
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on(
-        "console",
-        lambda message: (
-            wrong.append(message.text)
-            if message.type == "error" and "status of" not in message.text
-            else None
-        ),
-    )
-    own = (web.url, "data:", "blob:")
-    opened.on(
-        "request",
-        lambda request: None if request.url.startswith(own) else wrong.append(request.url),
-    )
-    return opened
 
 
 @pytest.fixture
@@ -53,35 +32,6 @@ def page(browser: Any, web: Web) -> Iterator[Any]:
     yield watched(context, web, wrong)
     context.close()
     assert wrong == []
-
-
-def until(page: Any, condition: str, seconds: float = 60) -> None:
-    """Wait until a JavaScript expression is true. Playwright's own function evaluates a string in
-    the page, which the page's policy forbids.
-    """
-    stop = time.monotonic() + seconds
-    while not _holds(page, condition):
-        assert time.monotonic() < stop, f"still not: {condition}"
-        time.sleep(0.05)
-
-
-def _holds(page: Any, condition: str) -> bool:
-    from playwright.sync_api import Error
-
-    try:
-        return bool(page.evaluate(f"() => Boolean({condition})"))
-    except Error as error:
-        if "navigation" in str(error):  # the browser is loading another page
-            return False
-        raise
-
-
-def shot(page: Any, name: str) -> None:
-    """Save a screenshot in the directory GENRAY_SHOTS, if set, for a person to inspect."""
-    folder = os.environ.get("GENRAY_SHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
 IDLE = "document.querySelector('.output')?.getAttribute('aria-busy') === 'false'"

@@ -9,8 +9,8 @@ import pytest
 
 from serve.limits import Limits
 from tests.helpers.browser import browser, marks
+from tests.helpers.pages import DESKTOP, shot, until
 from tests.serve.conftest import Web
-from tests.serve.test_page import DESKTOP, shot, until
 
 __all__ = ["browser"]  # pytest finds the fixture by its name here
 pytestmark = [marks[0], pytest.mark.timeout(300)]

@@ -13,9 +13,9 @@ from PIL import Image
 
 from genray.gen.images.photo_index import index_data
 from tests.helpers.browser import browser, marks
+from tests.helpers.pages import shot, until
 from tests.helpers.photographs import changed, photographs
 from tests.serve.conftest import Web, start_web, stop_web
-from tests.serve.test_page import shot, until
 
 __all__ = ["browser"]  # pytest finds the fixture by its name here
 NAMES = ("astronaut", "chelsea", "china", "coffee", "flower", "rocket")

@@ -20,8 +20,8 @@ from serve.errors import BadRequest
 from serve.limits import Limits
 from serve.models import Predictor, describe, load_predictor
 from tests.helpers.browser import browser, marks
+from tests.helpers.pages import until
 from tests.serve.conftest import start_web, stop_web
-from tests.serve.test_page import until
 
 __all__ = ["browser"]  # pytest finds the fixture by its name here
 browser_test = marks[0]

@@ -23,27 +23,17 @@ from genray.gen.training.run import save_export
 from genray.gen.world import dream
 from genray.gen.world.config import WorldModelConfig, world
 from genray.gen.world.task import WorldTask
-from genray.rl import presets
-from genray.rl.engine import initial_network, network_card
-from genray.rl.env import EnvConfig
-from genray.rl.evaluate import Evaluation
-from genray.rl.network_config import NetworkConfig
-from genray.rl.train import save_policy
 from serve.limits import MOST_STEPS, Limits
 from serve.pilots import Pilot, Seen
 from tests.helpers.axe import violations
 from tests.helpers.browser import browser, marks
-from tests.helpers.world import toy_data
+from tests.helpers.pages import DESKTOP, PHONE, shot, until, watched
+from tests.helpers.world import LEFT, RIGHT, save_agent, toy_data
 from tests.serve.conftest import Web, start_web, stop_web
-from tests.serve.test_page import DESKTOP, shot, until, watched
 
 __all__ = ["browser"]  # pytest finds the fixture by its name here
-LEFT, RIGHT = 1, 2
 FULL = "too busy: 2 games are streamed already; try again in 10 s"
-PHONE = {
-    "viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True,
-    "bypass_csp": True,
-}  # fmt: skip
+TOUCH = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "bypass_csp": True}
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +70,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_agent(folder / "pilot-of-six", "pong", 6)
     save_agent(folder / "diver", "seaquest", 3)
     return folder
-
-
-def save_agent(folder: Path, game: str, actions: int) -> None:
-    """Save a policy that always goes right."""
-    small = NetworkConfig(channels=(4, 4, 4), hidden=8, dueling=False)
-    config = replace(presets.road_runner_quick(), env=EnvConfig(game=game), network=small)
-    network = initial_network(network_card(config, actions, (84, 84)), seed=0)
-    last = network.advantage[-1]
-    with torch.no_grad():
-        last.weight.zero_()
-        last.bias.copy_(torch.arange(actions) == RIGHT)
-    save_policy(folder, config, network, 0, Evaluation(game, [0.0], [1], 0.001, 0.0, 30, 18_000))
 
 
 @pytest.fixture(scope="module")
@@ -401,7 +379,7 @@ def test_page_is_played_by_a_gamepad_and_hands_over_to_an_agent(page: Any, web: 
 
 @marks[0]
 def test_page_on_a_phone_is_played_by_touch_and_says_why_it_is_refused(browser: Any, web: Web):
-    context = browser.new_context(**PHONE)
+    context = browser.new_context(**TOUCH)
     page = context.new_page()
     page.goto(f"{web.url}/?model=toy&fps=30")
     with inside(web, "fps=1") as first, inside(web, "fps=1") as second:
@@ -413,7 +391,7 @@ def test_page_on_a_phone_is_played_by_touch_and_says_why_it_is_refused(browser: 
     until(page, f"{STEPS} > 2")
     page.locator(".joystick .right").dispatch_event("pointerdown", {"pointerId": 1})
     until(page, f"{EYE} >= 20", 10)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["viewport"]["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert violations(page) == []
     shot(page, "inside-phone")
     context.close()

@@ -1,0 +1,59 @@
+"""Helpers of the tests of pages in a real browser: sizes, waiting, screenshots, errors."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.serve.conftest import Web
+
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+def watched(context: Any, web: Web, wrong: list[str]) -> Any:
+    """Open a page that records errors of its scripts and requests to other sites."""
+    opened = context.new_page()
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on(
+        "console",
+        lambda message: (
+            wrong.append(message.text)
+            if message.type == "error" and "status of" not in message.text
+            else None
+        ),
+    )
+    own = (web.url, "data:", "blob:")
+    opened.on(
+        "request",
+        lambda request: None if request.url.startswith(own) else wrong.append(request.url),
+    )
+    return opened
+
+
+def until(page: Any, condition: str, seconds: float = 60) -> None:
+    """Wait until a JavaScript expression is true. Playwright's own function evaluates a string in
+    the page, which the page's policy forbids.
+    """
+    stop = time.monotonic() + seconds
+    while not _holds(page, condition):
+        assert time.monotonic() < stop, f"still not: {condition}"
+        time.sleep(0.05)
+
+
+def _holds(page: Any, condition: str) -> bool:
+    from playwright.sync_api import Error
+
+    try:
+        return bool(page.evaluate(f"() => Boolean({condition})"))
+    except Error as error:
+        if "navigation" in str(error):  # the browser is loading another page
+            return False
+        raise
+
+
+def shot(page: Any, name: str) -> None:
+    """Save a screenshot in the directory GENRAY_SHOTS, if set, for a person to inspect."""
+    folder = os.environ.get("GENRAY_SHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
