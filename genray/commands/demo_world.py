@@ -35,7 +35,7 @@ def learn_world(run: RunDir, steps: int, seed: int) -> Part:
     folder = RunDir.create(run.path / "world")
     train_in(folder, "world", _configured(file, steps, seed), TrainLaunch())
     model, config = open_world(folder.path)
-    page = write_world_page(model, config, run.path / "world.html")
+    page = write_world_page(model, config, run.path / "world.html", policy=run.path)
     out = run.pictures / "world.gif"
     options = PlayConfig(out=out, policy=run.path, max_steps=FILMED, seed=seed)
     film = write_gif(out, list(side_by_side(model, config, options)), fps=15)
@@ -44,7 +44,8 @@ def learn_world(run: RunDir, steps: int, seed: int) -> Part:
         said=(f"a game inside a network, to play in a browser: {page}",),
         text="It predicts the next screen from the last ones and the player's action, learned from "
         f"{SCREENS:,} screens in {steps:,} steps. So short a training makes mistakes; the one in "
-        "the documentation took 28,000 steps.",
+        "the documentation took 28,000 steps. On its page you play, and with the key m your agent "
+        "does.",
         links=(("Play inside the network", page.name),),
         figures=(
             Figure(film, "left the game, right the network, with the same actions", 32, True),

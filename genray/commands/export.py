@@ -36,6 +36,8 @@ class ExportConfig:
     classifier (logits), the translator of a pix2pix or CycleGAN (A to B; translator-back: B to A),
     or a policy (Q-values).
     """
+    policy: Path | None = None
+    """For --format html: a run of the same game, whose policy can take over on the page (key m)."""
     step: int | None = None
     """For a policy: export the policy of this step of the run; default: the newest."""
     film_steps: int = bounded(450, min=0, note="(0: no film)", example=450)
@@ -50,7 +52,7 @@ that draw one sprite after the other.
 """
 _EXPORTED = "a vae, gan, ae, classifier, pix2pix, cyclegan or policy"
 _NO_PAGE = "--format html: a model of kind '{kind}' is no game to play; use a world model"
-ONLY_POLICIES = ("--step", "--film-steps", "--seed")
+ONLY_POLICIES = ("--film-steps", "--seed")
 
 
 class _Method(torch.nn.Module):
@@ -74,6 +76,11 @@ def export(argv: list[str], prog: str) -> int:
         require(options.out.suffix == ".onnx", f"--out {options.out}: must end in .onnx")
     if options.format == "html":
         require(options.out.suffix == ".html", f"--out {options.out}: must end in .html")
+    else:
+        require(
+            options.policy is None,
+            f"--policy {options.policy}: only with --format html; leave it out",
+        )
     if options.format != "huggingface":
         check_writable(options.out)
     if is_policy(path):
@@ -85,7 +92,7 @@ def export(argv: list[str], prog: str) -> int:
         )
         require(options.format != "html", _NO_PAGE.format(kind="dqn"))
         return export_policy(path, options)
-    for name in ONLY_POLICIES:
+    for name in ONLY_POLICIES if options.policy else ("--step", *ONLY_POLICIES):
         require(not given(argv, name), f"{name}: only for policies; leave it out")
     folder = modelstore.model_folder(path)
     if options.format == "html":
@@ -115,7 +122,7 @@ def _export_page(folder: Path, options: ExportConfig) -> int:
     require(kind == "world", _NO_PAGE.format(kind=kind))
     require(options.part == "auto", f"--part {options.part}: not with --format html; leave it out")
     model, config = load(folder)
-    print(write_world_page(model, config, options.out))
+    print(write_world_page(model, config, options.out, options.policy, options.step))
     return 0
 
 

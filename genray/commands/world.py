@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from genray.commands.evaluate import PlayConfig
     from genray.gen.world.config import WorldConfig
     from genray.gen.world.model import WorldModel
+    from genray.rl.env import EnvConfig
 
 HEADER, MARGIN = 14, 4
 """Height of the line above the screens of a film, and the distance of the screens, in pixels."""
@@ -76,35 +77,61 @@ def play_dream(path: Path, options: "PlayConfig") -> int:
     return 0
 
 
-def write_world_page(model: "WorldModel", config: dict[str, Any], out: Path) -> Path:
-    """Write a world model as a page on which it is played, and return `out`. `config`: of the saved
-    model.
+def write_world_page(
+    model: "WorldModel",
+    config: dict[str, Any],
+    out: Path,
+    policy: Path | None = None,
+    step: int | None = None,
+) -> Path:
+    """Write a world model as a page on which it is played, and return `out`.
+
+    `config`: of the saved model. `policy`: a run or a directory of a policy that can take over on
+    the page; `step`: which of the run's policies, default: the newest.
     """
     from genray.gen.world.about import action_names, game_title
+    from genray.gen.world.web_agent import agent_parts, check_agent
     from genray.gen.world.web_page import write_page
+    from genray.rl.policy import open_policy
 
-    write_page(model.eval(), out, game_title(config), action_names(config, model.sizes.actions))
+    agent = None
+    if policy is not None:
+        loaded = open_policy(policy, step)
+        check_agent(loaded, model, dreamed_env(config).title)
+        agent = agent_parts(loaded.network, loaded.env, model)
+    names = action_names(config, model.sizes.actions)
+    write_page(model.eval(), out, game_title(config), names, agent=agent)
     return out
+
+
+def dreamed_env(config: dict[str, Any]) -> "EnvConfig":
+    """Return the configuration of the game that a saved world model dreams.
+
+    Raises ConfigError if the model does not say which game that is.
+    """
+    from genray.config import from_dict
+    from genray.rl.env import EnvConfig
+
+    recipe = (config.get("data") or {}).get("recipe") or {}
+    if "env" in recipe:  # a user's environment, which has no protocol of Atari
+        rules = {name: recipe[name] for name in ("env", "env_config")}
+    else:
+        require("game" in recipe, "the world model does not say which game it dreams")
+        rules = {"game": recipe["game"], **recipe["protocol"]}
+    return from_dict(EnvConfig, rules, "env.")
 
 
 def side_by_side(
     model: "WorldModel", config: dict[str, Any], options: "PlayConfig"
 ) -> Iterator[np.ndarray]:
     """Yield pictures of a real screen beside a dreamed one, uint8 RGB [H, W, 3]."""
-    from genray.config import from_dict
     from genray.distributed.played import Job, moments_of
     from genray.gen.sprites.palette import NearestColour
     from genray.gen.world.dream import Dream
     from genray.gen.world.model import START, Start
-    from genray.rl.env import EnvConfig
     from genray.rl.policy import open_policy
 
-    recipe = config["data"]["recipe"]
-    if "env" in recipe:  # a user's environment, which has no protocol of Atari
-        rules = {name: recipe[name] for name in ("env", "env_config")}
-    else:
-        rules = {"game": recipe["game"], **recipe["protocol"]}
-    env = from_dict(EnvConfig, rules, "env.")
+    env = dreamed_env(config)
     if options.policy is not None:
         policy = open_policy(options.policy, options.step)
         require(

@@ -83,8 +83,11 @@ def test_export_writes_a_page_to_play(folder: Path, tmp_path: Path, capsys):
     assert "<h1>Pong, inside a network</h1>" in text and "{title}" not in text
     assert '"actions":["NOOP","FIRE","RIGHT","LEFT","RIGHTFIRE","LEFTFIRE"]' in text
     assert "import " not in text.partition('<script type="module">')[2]
-    policy = policy_of(tmp_path, "pong")
+    policy, other = policy_of(tmp_path, "pong"), policy_of(tmp_path, "krull")
     for line, error in {
+        f"{folder / 'run'} --format html --policy {other} --out {out}": "the model dreams pong",
+        f"{folder / 'run'} --format html --step 3 --out {out}": "--step: only for policies",
+        f"{policy} --policy {other} --out {tmp_path / 'p.onnx'}": "only with --format html",
         f"{folder / 'run'} --format html --out {tmp_path / 'game.txt'}": "must end in .html",
         f"{folder / 'run'} --format html --part encoder --out {out}": "not with --format html",
         f"{folder / 'run'} --out {tmp_path / 'game.onnx'}": "use --format html",
@@ -94,11 +97,14 @@ def test_export_writes_a_page_to_play(folder: Path, tmp_path: Path, capsys):
         said = capsys.readouterr().err
         assert error in said and said.strip().count("\n") == 0, line
     assert out.read_text() == text and {path.name for path in tmp_path.iterdir()} == {
-        "game.html", "pong"
+        "game.html", "pong", "krull"
     }  # fmt: skip
+    assert '"agent":null' in text
+    assert cli.main([*words, "--out", str(out), "--policy", str(policy)]) == 0
+    assert '"agent":{"grey":' in out.read_text()
 
 
-def test_a_model_that_says_nothing_of_its_game_is_exported(folder: Path, tmp_path: Path):
+def test_a_model_that_says_nothing_of_its_game_is_exported(folder: Path, tmp_path: Path, capsys):
     """Its actions have their numbers as names."""
     assert game_title({"data": {"recipe": {"env": "my.games:Tower"}}}) == "Tower"
     assert action_names({"data": {"recipe": {"actions": ["NOOP"]}}}, 2) == ["0", "1"]
@@ -110,6 +116,9 @@ def test_a_model_that_says_nothing_of_its_game_is_exported(folder: Path, tmp_pat
     out = tmp_path / "game.html"
     assert cli.main(["export", str(model), "--format", "html", "--out", str(out)]) == 0
     assert '"title":"The Game","actions":["0","1","2","3","4","5"]' in out.read_text()
+    words = ["export", str(model), "--format", "html", "--out", str(out)]
+    assert cli.main([*words, "--policy", str(policy_of(tmp_path, "pong"))]) == 2
+    assert "does not say which game it dreams" in capsys.readouterr().err
 
 
 def test_own_environments_are_dreamed_in_their_size_and_filmed(tmp_path: Path):

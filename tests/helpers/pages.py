@@ -57,3 +57,29 @@ def shot(page: Any, name: str) -> None:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
+ENDLESS = """() => {
+    game.acted = [];
+    const step = game.step;
+    game.step = (action, chances) => {
+        game.acted.push(action);
+        const drawn = step.call(game, action, chances);
+        game.over = false;
+        return drawn;
+    };
+}"""
+
+
+class Player:
+    """Plays a page whose game does not end."""
+
+    def __init__(self, page: Any):
+        self.page = page
+        page.evaluate(ENDLESS)
+        page.select_option("#speed", "60")
+
+    def acts(self, action: int) -> None:
+        """Wait until the game gets an action."""
+        self.page.evaluate("game.acted.length = 0")
+        self.page.wait_for_function(f"game.acted.includes({action})")

@@ -111,9 +111,9 @@ def toy_data(folder: Path, train: int = 6, test: int = 2, **options: Any) -> Dat
     return load_episodes(DataConfig(data=f"episodes:{toy_file(folder, train, test, **options)}"))
 
 
-def untrained(folder: Path, events_first: bool) -> tuple[WorldModel, list[Step]]:
+def untrained(folder: Path, events_first: bool, scale: int = 1) -> tuple[WorldModel, list[Step]]:
     """Return an untrained model of the toy game, whose weights are far from 0, and its steps."""
-    split = toy_data(folder).train
+    split = toy_data(folder, scale=scale).train
     assert isinstance(split, EpisodesSplit)
     config = WorldModelConfig(
         width=16, heads=2, layers=1, dropout=0.0, rare=2, memory=5, track_clocks=True,

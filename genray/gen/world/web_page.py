@@ -21,7 +21,7 @@ from genray.gen.world.state import State
 from genray.gen.world.tracks import MEMORY
 from genray.runs.files import writing_file
 
-SCRIPTS = ("network", "state", "drawer", "screen", "game", "joystick", "play")
+SCRIPTS = ("network", "agent", "state", "drawer", "screen", "game", "joystick", "play")
 """Files of `web/`, each after those that it imports."""
 STARTS = 64
 """The page has at most so many of the model's starts."""
@@ -31,7 +31,12 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def write_page(
-    model: WorldModel, path: Path, title: str, actions: list[str], dtype: str = "f2"
+    model: WorldModel,
+    path: Path,
+    title: str,
+    actions: list[str],
+    dtype: str = "f2",
+    agent: dict[str, Any] | None = None,
 ) -> None:
     """Write the page, as a whole or not at all.
 
@@ -41,9 +46,10 @@ def write_page(
         title: the game's name.
         actions: the names of the game's actions.
         dtype: of the weights: "f2", or "f4" for twice the size and the same decisions as in Python.
+        agent: a policy that can take over (`web_agent.agent_parts`); None: none.
     """
     page = _file("page.html")
-    parts, block = _packed(page_parts(model, title, actions), dtype)
+    parts, block = _packed({**page_parts(model, title, actions), "agent": agent}, dtype)
     filled = {
         "title": html.escape(title),
         "model": json.dumps(parts, separators=(",", ":")).replace("<", "\\u003c"),

@@ -1,6 +1,6 @@
 """Tests world models as pages, in Chromium: the decisions, the screens, keys, fingers, errors."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from genray.gen.world.quick_sampling import QuickDrawer
 from genray.gen.world.sampling import Sampling
 from genray.gen.world.web_page import write_page
 from tests.helpers.axe import axe_source, violations
-from tests.helpers.browser import browser, marks  # noqa: F401
+from tests.helpers.browser import marks
+from tests.helpers.pages import Player
 from tests.helpers.world import untrained
 
 pytestmark = marks
@@ -24,18 +25,6 @@ STEP = """([action, chances]) => {
 }"""
 
 
-ENDLESS = """() => {
-    game.acted = [];
-    const step = game.step;
-    game.step = (action, chances) => {
-        game.acted.push(action);
-        const drawn = step.call(game, action, chances);
-        game.over = false;
-        return drawn;
-    };
-}"""
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["events last", "events first"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WorldModel:
     return untrained(tmp_path_factory.mktemp("toy"), events_first=request.param)[0]
@@ -44,28 +33,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> WorldModel:
     return untrained(tmp_path_factory.mktemp("toy"), events_first=True)[0]
-
-
-@pytest.fixture
-def opened(browser: Any) -> Iterator[Callable[..., Any]]:  # noqa: F811
-    """Opens pages; an error of a script ends the test."""
-    pages = []
-
-    def open_page(path: Path, **options: Any) -> Any:
-        page = browser.new_page(**options)
-        pages.append(page)
-
-        def fail(problem: Any) -> None:
-            raise AssertionError(problem)
-
-        page.on("pageerror", fail)
-        page.goto(path.as_uri())
-        page.wait_for_function("window.game !== undefined")
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
 
 
 def written(
@@ -97,20 +64,6 @@ def test_page_makes_the_decisions_of_python(opened: Any, model: WorldModel, tmp_
             assert found["screen"] == model.paint(state.sprites()).flatten().tolist()
             happened.append((len(tracks), *map(int, drawn.events)))
     assert all(len(set(each)) > 1 for each in zip(*happened))  # sprites, rewards, lives, endings
-
-
-class Player:
-    """Plays a page whose game does not end."""
-
-    def __init__(self, page: Any):
-        self.page = page
-        page.evaluate(ENDLESS)
-        page.select_option("#speed", "60")
-
-    def acts(self, action: int) -> None:
-        """Wait until the game gets an action."""
-        self.page.evaluate("game.acted.length = 0")
-        self.page.wait_for_function(f"game.acted.includes({action})")
 
 
 def test_page_is_played_by_keys_fingers_and_seed(opened: Any, toy: WorldModel, tmp_path: Path):

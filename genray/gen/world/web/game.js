@@ -1,4 +1,5 @@
 // A game inside a world model, without a page: reads the model, and makes steps.
+import { Agent } from "./agent.js";
 import { Drawer } from "./drawer.js";
 import { Network } from "./network.js";
 import { Screen } from "./screen.js";
@@ -48,6 +49,7 @@ export class Game {
     this.looks = parts.looks;
     this.screen = new Screen(parts.screen);
     this.drawer = new Drawer(new Network(parts.network), parts.drawer);
+    this.agent = parts.agent ? new Agent(parts.agent) : null;
   }
 
   /** Begins with a real screen; the same seed and the same actions give the same game. */
@@ -62,6 +64,7 @@ export class Game {
     );
     this.random = randomNumbers(seed);
     Object.assign(this, { steps: 0, score: 0, lost: 0, over: false, nats: undefined });
+    this.agent?.begin(this.painted());
   }
 
   /** Draws the next screen. `chances`: random numbers to use instead of the game's own. */
@@ -76,6 +79,7 @@ export class Game {
     this.lost += life;
     this.over = Boolean(done);
     this.nats = drawn.nats;
+    this.agent?.push(this.painted(), action);
     return drawn;
   }
 

@@ -45,11 +45,16 @@ export class Joystick {
 
   press(event) {
     const name = this.nameOf(event);
-    if (!name || !this.active || event.ctrlKey || event.altKey || event.metaKey) return;
-    if (event.target.closest("input, select")) return;
+    if (!name || !this.listens(event)) return;
     if (event.key === " " && event.target.closest("button")) return; // it presses the button
     event.preventDefault(); // the page must not scroll
     this.held.add(name);
+  }
+
+  /** Whether a key belongs to the game. */
+  listens(event) {
+    if (!this.active || event.ctrlKey || event.altKey || event.metaKey) return false;
+    return !event.target.closest("input, select");
   }
 
   button(name, sign) {

@@ -36,7 +36,7 @@ export function row(matrix, number) {
 }
 
 /** factor · W x + bias, a new array. */
-function linear(weight, x, bias, factor = 1) {
+export function linear(weight, x, bias, factor = 1) {
   const [outputs, inputs] = weight.shape;
   const result = new Float32Array(outputs);
   for (let o = 0, at = 0; o < outputs; o++) {

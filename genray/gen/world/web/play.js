@@ -26,6 +26,24 @@ function say(game, rate) {
       : `ln p of this screen: ${(-game.nats).toFixed(1)}${real}${lost}`;
 }
 
+/** Shows the button, and obeys the key, that hand the joystick to the agent and back. */
+function offerAgent(joystick, hand) {
+  const button = find("agent");
+  let handed = false;
+  const turnOver = () => {
+    handed = !handed;
+    hand(handed);
+    button.setAttribute("aria-pressed", handed);
+    button.textContent = handed ? "Play yourself (m)" : "Let the agent play (m)";
+  };
+  button.hidden = false;
+  button.addEventListener("click", turnOver);
+  window.addEventListener("keydown", (event) => {
+    if (event.key !== "m" || event.repeat || !joystick.listens(event)) return;
+    turnOver();
+  });
+}
+
 async function run() {
   const game = await read(),
     canvas = find("screen"),
@@ -39,7 +57,8 @@ async function run() {
     canvas.style.aspectRatio = `${canvas.width} / ${canvas.height}`; // not a television's
   }
   let turn = 0, // of the animation
-    due = 0;
+    due = 0,
+    handed = false; // whether the agent has the joystick
 
   const show = () => {
     game.screen.show(canvas.getContext("2d"), game.painted());
@@ -58,7 +77,7 @@ async function run() {
     turn = requestAnimationFrame(frame);
     if (now < due) return;
     due = Math.max(due + 1000 / Number(find("speed").value), now - STALL_MS);
-    game.step(joystick.action());
+    game.step(handed ? game.agent.act() : joystick.action());
     show();
     if (game.over) stop();
   };
@@ -79,6 +98,7 @@ async function run() {
     turn = requestAnimationFrame(frame);
   });
   find("stop").addEventListener("click", stop);
+  if (game.agent) offerAgent(joystick, (to) => (handed = to));
   begin();
   find("play").disabled = find("stop").disabled = false;
   window.game = game;
