@@ -67,16 +67,38 @@ def augmented_frames(
 def _augment(frames_BSHW, median_HW, gain, move_B2, factor_B, out_BHWS):
     """Write (pixel − median) · gain · factor of each moved frame into `out_BHWS`."""
     batch, stack, height, width = frames_BSHW.shape
+    row_SW = np.empty((stack, width), np.float32)
     for b in range(batch):
         factor = np.float32(gain * factor_B[b])
+        move = min(max(move_B2[b, 1], 1 - width), width - 1)
+        left, right = max(-move, 0), min(width - move, width)  # between them, no edge is repeated
         for y in range(height):
             from_y = min(max(y + move_B2[b, 0], 0), height - 1)
-            for x in range(width):
-                from_x = min(max(x + move_B2[b, 1], 0), width - 1)
-                median = median_HW[from_y, from_x]
-                for s in range(stack):
-                    pixel = np.float32(frames_BSHW[b, s, from_y, from_x]) * np.float32(1 / 255)
-                    out_BHWS[b, y, x, s] = (pixel - median) * factor
+            for s in range(stack):
+                for x in range(width):
+                    pixel = np.float32(frames_BSHW[b, s, from_y, x]) * np.float32(1 / 255)
+                    row_SW[s, x] = (pixel - median_HW[from_y, x]) * factor
+            _move(row_SW, move, left, right, out_BHWS[b, y])
+
+
+@compiled
+def _move(row_SW, move, left, right, out_WS):
+    """Write a row of S frames, moved by `move` pixels; edge pixels are repeated outside of `left`
+    to `right`.
+    """
+    stack, width = row_SW.shape
+    if stack == 4:  # a loop over S would take twice the time
+        for x in range(left, right):
+            out_WS[x, 0], out_WS[x, 1] = row_SW[0, x + move], row_SW[1, x + move]
+            out_WS[x, 2], out_WS[x, 3] = row_SW[2, x + move], row_SW[3, x + move]
+    else:
+        for x in range(left, right):
+            for s in range(stack):
+                out_WS[x, s] = row_SW[s, x + move]
+    for x in range(left):
+        out_WS[x] = out_WS[left]
+    for x in range(right, width):
+        out_WS[x] = out_WS[right - 1]
 
 
 def shifted(x_BSHW: Tensor, pixels: int, corner_B2: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from genray.rl.augment import augmented, generator_of, shifted
@@ -39,13 +40,16 @@ def test_augmented_batch_equals_a_slow_loop():
     assert all(a is b for a, b in zip(batch[2:], fast[2:]))
 
 
-def test_shifted_tensors_equal_the_compiled_loop():
+@pytest.mark.parametrize(("stack", "shift"), [(1, 3), (3, 16), (4, 3), (4, 40)])
+def test_shifted_tensors_equal_the_compiled_loop(stack: int, shift: int):
     """A GPU uses the operations of `shifted`; a CPU uses the compiled loop."""
     batch, network = batch_and_network()
-    fast = augmented(batch, network, 3, 0.0, generator_of(1))
+    frames_BSHW = torch.randint(256, (16, stack, 36, 36), dtype=torch.uint8)
+    batch = batch._replace(obs_BSHW=frames_BSHW)
+    fast = augmented(batch, network, shift, 0.0, generator_of(1))
     random = generator_of(1)
-    corner_B2 = torch.randint(7, (16, 2), generator=random)
-    moved = shifted(network.inputs(batch.obs_BSHW), 3, corner_B2)
+    corner_B2 = torch.randint(2 * shift + 1, (16, 2), generator=random)
+    moved = shifted(network.inputs(frames_BSHW), shift, corner_B2)
     torch.testing.assert_close(fast.obs_BSHW, moved, rtol=1e-6, atol=1e-6)
 
 
