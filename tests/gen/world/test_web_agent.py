@@ -120,8 +120,10 @@ def test_key_and_button_hand_over(opened: Any, model: WorldModel, tmp_path: Path
     page.keyboard.press("m")  # before the game begins, it belongs to the browser
     page.click("#play")
     player.acts(0)
+    assert page.inner_text("[role=status]") == "You play."
     page.keyboard.press("m")
     player.acts(RIGHT)
+    assert page.inner_text("[role=status]") == "The agent plays."
     page.keyboard.down("ArrowLeft")  # the agent plays on
     page.evaluate("game.acted.length = 0")
     page.wait_for_function("game.acted.length > 5")
@@ -131,7 +133,12 @@ def test_key_and_button_hand_over(opened: Any, model: WorldModel, tmp_path: Path
     player.acts(1)
     page.keyboard.up("ArrowLeft")
     player.acts(0)
-    assert page.get_attribute("#agent", "aria-pressed") == "false"
+    assert page.inner_text("[role=status]") == "You play."
+    page.click("#stop")
+    page.click("#agent")  # for the next game
+    assert page.inner_text("[role=status]") == "Stopped."
+    page.click("#play")
+    player.acts(RIGHT)
 
 
 @browser_test

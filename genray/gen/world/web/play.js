@@ -26,22 +26,28 @@ function say(game, rate) {
       : `ln p of this screen: ${(-game.nats).toFixed(1)}${real}${lost}`;
 }
 
-/** Shows the button, and obeys the key, that hand the joystick to the agent and back. */
-function offerAgent(joystick, hand) {
-  const button = find("agent");
-  let handed = false;
-  const turnOver = () => {
-    handed = !handed;
-    hand(handed);
-    button.setAttribute("aria-pressed", handed);
-    button.textContent = handed ? "Play yourself (m)" : "Let the agent play (m)";
-  };
-  button.hidden = false;
-  button.addEventListener("click", turnOver);
-  window.addEventListener("keydown", (event) => {
-    if (event.key !== "m" || event.repeat || !joystick.listens(event)) return;
-    turnOver();
-  });
+/** The button and the key that hand the joystick to the agent and back. */
+class HandOver {
+  constructor(joystick) {
+    this.button = find("agent");
+    this.handed = false; // whether the agent has the joystick
+    this.button.hidden = false;
+    this.button.addEventListener("click", () => this.turn(joystick));
+    window.addEventListener("keydown", (event) => {
+      if (event.key === "m" && !event.repeat && joystick.listens(event)) this.turn(joystick);
+    });
+    find("keys").textContent += " The key m hands over to the agent, and back.";
+  }
+
+  turn(joystick) {
+    this.handed = !this.handed;
+    this.button.textContent = this.handed ? "Play yourself (m)" : "Let the agent play (m)";
+    if (joystick.active) this.say();
+  }
+
+  say() {
+    find("state").textContent = this.handed ? "The agent plays." : "You play.";
+  }
 }
 
 async function run() {
@@ -56,9 +62,9 @@ async function run() {
     find("keys").textContent = `Start, then the keys 0 to ${Math.min(9, joystick.names.length - 1)}.`;
     canvas.style.aspectRatio = `${canvas.width} / ${canvas.height}`; // not a television's
   }
+  const handOver = game.agent ? new HandOver(joystick) : null;
   let turn = 0, // of the animation
-    due = 0,
-    handed = false; // whether the agent has the joystick
+    due = 0;
 
   const show = () => {
     game.screen.show(canvas.getContext("2d"), game.painted());
@@ -77,7 +83,7 @@ async function run() {
     turn = requestAnimationFrame(frame);
     if (now < due) return;
     due = Math.max(due + 1000 / Number(find("speed").value), now - STALL_MS);
-    game.step(handed ? game.agent.act() : joystick.action());
+    game.step(handOver?.handed ? game.agent.act() : joystick.action());
     show();
     if (game.over) stop();
   };
@@ -92,13 +98,13 @@ async function run() {
     begin();
     canvas.focus();
     find("play").textContent = "Start again";
-    find("state").textContent = "Playing.";
+    if (handOver) handOver.say();
+    else find("state").textContent = "Playing.";
     joystick.active = true;
     due = performance.now();
     turn = requestAnimationFrame(frame);
   });
   find("stop").addEventListener("click", stop);
-  if (game.agent) offerAgent(joystick, (to) => (handed = to));
   begin();
   find("play").disabled = find("stop").disabled = false;
   window.game = game;
