@@ -97,7 +97,7 @@ def write_world_page(
     agent = None
     if policy is not None:
         loaded = open_policy(policy, step)
-        check_agent(loaded, model, dreamed_env(config).title)
+        check_agent(loaded, model, dreamed_env(config))
         agent = agent_parts(loaded.network, loaded.env, model)
     names = action_names(config, model.sizes.actions)
     write_page(model.eval(), out, game_title(config), names, agent=agent)
@@ -117,7 +117,7 @@ def dreamed_env(config: dict[str, Any]) -> "EnvConfig":
         rules = {name: recipe[name] for name in ("env", "env_config")}
     else:
         require("game" in recipe, "the world model does not say which game it dreams")
-        rules = {"game": recipe["game"], **recipe["protocol"]}
+        rules = {"game": recipe["game"], **recipe.get("protocol", {})}
     return from_dict(EnvConfig, rules, "env.")
 
 
@@ -138,6 +138,11 @@ def side_by_side(
             policy.env.env == env.env and policy.env.title == env.title,
             f"--policy {options.policy}: plays {policy.env.title}, and the model dreams "
             f"{env.title}; name a run of {env.title}",
+        )
+        require(
+            policy.env.frame_skip == env.frame_skip,
+            f"--policy {options.policy}: has --frame-skip {policy.env.frame_skip}, and the model "
+            f"{env.frame_skip}; name a run with --frame-skip {env.frame_skip}",
         )
         env = policy.env
     job = Job(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -31,9 +32,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def policy_of(folder: Path, game: str) -> Path:
+def policy_of(folder: Path, game: str, frame_skip: int = 4) -> Path:
     """Save an untrained policy of a game."""
     config = presets.preset("dqn", game)
+    config = replace(config, env=replace(config.env, frame_skip=frame_skip))
     network = initial_network(network_card(config, *probe_env(config.env)), seed=0)
     nothing = Evaluation(game, [0.0], [1], 0.001, 0.0, 30, 18_000)
     save_policy(folder / game, config, network, 0, nothing)
@@ -56,6 +58,10 @@ def test_play_dream_films_reality_beside_a_dream(folder: Path, tmp_path: Path, c
     error = capsys.readouterr().err
     assert "plays breakout, and the model dreams pong" in error and error.count("\n") == 1
     assert not (tmp_path / "no.mp4").exists()
+    slow = policy_of(tmp_path, "pong", frame_skip=8)
+    words = ["play", str(folder / "run"), "--dream", "--policy", str(slow)]
+    assert cli.main([*words, "--out", str(tmp_path / "no.mp4")]) == 2
+    assert "has --frame-skip 8, and the model 4" in capsys.readouterr().err
     words = ["play", str(other), "--policy", str(other), "--out", str(tmp_path / "no.mp4")]
     assert cli.main(words) == 2 and "only with --dream" in capsys.readouterr().err
 

@@ -23,6 +23,7 @@ from genray.gen.training.run import save_export
 from genray.gen.world import dream
 from genray.gen.world.config import WorldModelConfig, world
 from genray.gen.world.task import WorldTask
+from serve.errors import BadRequest
 from serve.limits import MOST_STEPS, Limits
 from serve.pilots import Pilot, Seen
 from tests.helpers.axe import violations
@@ -48,8 +49,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     options = replace(options, optimizer=replace(options.optimizer, learning_rate=4e-3))
     fit = Fit(WorldTask(options), toy_data(tmp_path_factory.mktemp("toy")), options.fit)
-    for _ in fit:
-        pass
+    list(fit)
     fit.test()
     save_export(folder / "toy", fit, {})
     # The same game without an end, on larger screens and under the name of an Atari game, and
@@ -59,8 +59,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     large = replace(options, fit=FitConfig(steps=40, batch_size=32), model=small)
     large_task = WorldTask(large)
     fit = Fit(large_task, data, large.fit)
-    for _ in fit:
-        pass
+    list(fit)
     with torch.no_grad():  # so few steps do not teach that the game goes on
         last: Any = large_task.model.network.done_out
         last.weight.zero_()
@@ -257,6 +256,9 @@ def test_an_agent_that_cannot_play_the_game_is_refused(web: Web, name: str, mess
 
 def test_an_agent_sees_the_last_screens_as_it_sees_its_game(web: Web):
     models = web.service.registry.models
+    slow = {"data": {"recipe": {"game": "pong", "protocol": {"frame_skip": 8}}}}
+    with pytest.raises(BadRequest, match="frame skip 4, and 'toy-pong' has 8; choose an agent"):
+        Pilot(models["pilot"], replace(models["toy-pong"], config=slow), [])
     world: Any = models["toy-pong"].model
     start = world.start(2)
     screens = [world.paint(sprites) for sprites in start.screens]

@@ -19,15 +19,21 @@ from genray.rl.networks import QNetwork
 from genray.rl.policy import LoadedPolicy
 
 
-def check_agent(policy: LoadedPolicy, model: WorldModel, game: str) -> None:
-    """Raise ConfigError unless the policy plays the model's game, with the same actions, and the
-    page can compute its network.
-
-    `game`: the name of the model's game or environment (`EnvConfig.title`).
+def check_agent(policy: LoadedPolicy, model: WorldModel, dreamed: EnvConfig) -> None:
+    """Raise ConfigError unless the policy plays the game that the model dreams, with the same
+    actions, and the page can compute its network.
     """
     network, env, sizes = policy.network, policy.env, model.sizes
     about = f"--policy: plays {env.title}"
-    require(env.title == game, f"{about}, and the model dreams {game}; name a run of {game}")
+    require(
+        env.title == dreamed.title,
+        f"{about}, and the model dreams {dreamed.title}; name a run of {dreamed.title}",
+    )
+    require(
+        env.frame_skip == dreamed.frame_skip,
+        f"{about} with --frame-skip {env.frame_skip}, and the model has {dreamed.frame_skip}; name "
+        f"a run with --frame-skip {dreamed.frame_skip}",
+    )
     require(
         network.num_actions == sizes.actions,
         f"{about} with {network.num_actions} actions, and the model has {sizes.actions}; name a "

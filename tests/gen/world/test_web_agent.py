@@ -54,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> WorldModel:
 
 
 def written(model: WorldModel, folder: Path, loaded: LoadedPolicy) -> Path:
-    check_agent(loaded, model, loaded.env.title)
+    check_agent(loaded, model, loaded.env)
     agent = agent_parts(loaded.network, loaded.env, model)
     names = ["NOOP", "LEFT", "RIGHT"]
     write_page(model, folder / "game.html", "Toy", names, dtype="f4", agent=agent)
@@ -155,6 +155,7 @@ def test_page_without_an_agent_offers_none(opened: Any, model: WorldModel, tmp_p
     ("loaded", "said"),
     [
         (policy(NATURE, EnvConfig(game="krull")), "plays krull, and the model dreams pong"),
+        (policy(NATURE, replace(ENV, frame_skip=8)), "--frame-skip 8, and the model has 4"),
         (policy(NATURE, actions=6), "with 6 actions, and the model has 3"),
         (policy(NATURE, EnvConfig(game="pong", crop_top=30)), "larger screens than .* 96x128"),
         (policy(replace(NATURE, head="iqn")), "use a policy of --head scalar or c51"),
@@ -163,10 +164,10 @@ def test_page_without_an_agent_offers_none(opened: Any, model: WorldModel, tmp_p
         (policy(replace(NATURE, pooling="max")), "cannot compute a layer AdaptiveMaxPool2d"),
         (policy(replace(NATURE, noisy=0.5)), "cannot compute a layer NoisyLinear"),
     ],
-    ids=["game", "actions", "screens", "iqn", "lstm", "impala", "pooling", "noisy"],
+    ids=["game", "frame skip", "actions", "screens", "iqn", "lstm", "impala", "pooling", "noisy"],
 )
 def test_other_policies_are_refused(model: WorldModel, loaded: LoadedPolicy, said: str):
     with pytest.raises(ConfigError, match=said) as refused:
-        check_agent(loaded, model, "pong")
+        check_agent(loaded, model, EnvConfig(game="pong"))
         agent_parts(loaded.network, loaded.env, model)
     assert not re.search("\n", str(refused.value))
