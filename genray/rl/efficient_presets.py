@@ -181,6 +181,45 @@ def btr() -> DQNConfig:
     )
 
 
+def rainbow_lite() -> DQNConfig:
+    """A Rainbow for ten minutes of one core, and any game.
+
+    [Hessel 2018, https://arxiv.org/abs/1710.02298] Eight games at a time, one update of 32 per 4
+    steps: 150,000·8/32 = 37,000 updates, which a slow core does not reach in ten minutes. Replay:
+    150,000 x 7,077 bytes = 1.1 GB. Departures: a narrow network with layer norm, n = 5, ε instead
+    of noisy layers, augmentation, a learning rate that falls, and the policy is the average of the
+    weights over 1,000 updates.
+    """
+    return DQNConfig(
+        env=EnvConfig(game="breakout", max_episode_frames=18_000, life_loss="terminal"),
+        network=NetworkConfig(channels=(16, 32, 32), hidden=256, layer_norm=True, head="c51"),
+        replay=ReplayConfig(
+            capacity=150_000,
+            min_size=2_000,
+            samples_per_insert=8.0,
+            alpha=0.5,
+            beta=0.5,
+            beta_end=0.5,
+        ),
+        learner=LearnerConfig(
+            learning_rate=5e-4,
+            learning_rate_end=1e-4,
+            learning_rate_fall=(10_000, 20_000),
+            optimizer_epsilon=1e-8,
+            target_period_updates=500,
+            max_grad_norm=10.0,
+            average_updates=1_000,
+            shift=4,
+            intensity=0.05,
+        ),
+        explore=ExploreConfig(
+            exploration="shared", epsilon=0.01, random_steps=1_000, anneal_steps=15_000
+        ),
+        collect=CollectConfig(collectors=1, envs_per_collector=8, chunk_rows=16, n_step=5),
+        run=RunConfig(steps=150_000, evaluate_every=50_000, checkpoint_every=50_000, keep=1),
+    )
+
+
 def bbf_lite() -> DQNConfig:
     """A BBF for one core: 20,000 agent steps of one game.
 

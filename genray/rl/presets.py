@@ -7,7 +7,15 @@ from dataclasses import replace
 from genray.errors import ConfigError
 from genray.rl.collect import CollectConfig
 from genray.rl.config import DQNConfig, RunConfig
-from genray.rl.efficient_presets import bbf, bbf_lite, btr, der, drq_eps, rainbow
+from genray.rl.efficient_presets import (
+    bbf,
+    bbf_lite,
+    btr,
+    der,
+    drq_eps,
+    rainbow,
+    rainbow_lite,
+)
 from genray.rl.env import EnvConfig
 from genray.rl.exploration import ExploreConfig
 from genray.rl.gym_presets import acrobot, cartpole, doorkey, lunar_lander, minatar, minigrid
@@ -191,6 +199,7 @@ PRESETS: dict[str, Callable[[], DQNConfig]] = {
         apex_breakout,
         dqn_nature,
         rainbow,
+        rainbow_lite,
         der,
         drq_eps,
         bbf,

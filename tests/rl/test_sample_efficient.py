@@ -97,7 +97,9 @@ def test_live_line_names_the_replay_ratio_and_the_next_reset(tmp_path):
         assert "next_reset" not in plain._values(now, Progress(), 1.0)
 
 
-@pytest.mark.parametrize("name", ["bbf_lite", "rainbow", "der", "drq_eps", "bbf", "btr"])
+@pytest.mark.parametrize(
+    "name", ["bbf_lite", "rainbow_lite", "rainbow", "der", "drq_eps", "bbf", "btr"]
+)
 def test_preset_is_valid_and_learns(name: str):
     config = presets.preset(name)
     config.validate()
