@@ -89,8 +89,8 @@ def write_world_page(
     `config`: of the saved model. `policy`: a run or a directory of a policy that can take over on
     the page; `step`: which of the run's policies, default: the newest.
     """
+    from genray.commands.world_agent import agent_parts, check_agent
     from genray.gen.world.about import action_names, game_title
-    from genray.gen.world.web_agent import agent_parts, check_agent
     from genray.gen.world.web_page import write_page
     from genray.rl.policy import open_policy
 

@@ -2,8 +2,11 @@
 
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.serve.conftest import Web
 
@@ -83,3 +86,25 @@ class Player:
         """Wait until the game gets an action."""
         self.page.evaluate("game.acted.length = 0")
         self.page.wait_for_function(f"game.acted.includes({action})")
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens the pages of world models; an error of a script ends the test."""
+    pages = []
+
+    def open_page(path: Path, **options: Any) -> Any:
+        page = browser.new_page(**options)
+        pages.append(page)
+
+        def fail(problem: Any) -> None:
+            raise AssertionError(problem)
+
+        page.on("pageerror", fail)
+        page.goto(path.as_uri())
+        page.wait_for_function("window.game !== undefined")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()

@@ -46,7 +46,7 @@ def write_page(
         title: the game's name.
         actions: the names of the game's actions.
         dtype: of the weights: "f2", or "f4" for twice the size and the same decisions as in Python.
-        agent: a policy that can take over (`web_agent.agent_parts`); None: none.
+        agent: a policy that can take over (`genray.commands.world_agent`); None: none.
     """
     page = _file("page.html")
     parts, block = _packed({**page_parts(model, title, actions), "agent": agent}, dtype)

@@ -12,10 +12,11 @@ from genray.gen.world.quick_sampling import QuickDrawer
 from genray.gen.world.sampling import Sampling
 from genray.gen.world.web_page import write_page
 from tests.helpers.axe import axe_source, violations
-from tests.helpers.browser import marks
-from tests.helpers.pages import Player
+from tests.helpers.browser import browser, marks
+from tests.helpers.pages import Player, opened
 from tests.helpers.world import untrained
 
+__all__ = ["browser", "opened"]  # pytest finds the fixtures by their names here
 pytestmark = marks
 ACTIONS = ["NOOP", "left", "RIGHT"]
 STEP = """([action, chances]) => {

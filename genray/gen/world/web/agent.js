@@ -74,7 +74,7 @@ function rounded(x) {
 }
 
 export class Agent {
-  /** `parts`: see `agent_parts` in genray/gen/world/web_agent.py. */
+  /** `parts`: see `agent_parts` in genray/commands/world_agent.py. */
   constructor(parts) {
     Object.assign(this, parts);
     this.height = this.rows.first.length;

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from genray.commands.world_agent import agent_parts, check_agent
 from genray.errors import ConfigError
 from genray.gen.world.dream import grey_of
 from genray.gen.world.model import WorldModel
-from genray.gen.world.web_agent import agent_parts, check_agent
 from genray.gen.world.web_page import write_page
 from genray.rl.crop import Crop
 from genray.rl.ensemble import EnsembleNetwork
@@ -20,10 +20,11 @@ from genray.rl.env import FRAME, EnvConfig
 from genray.rl.lanes import Lanes
 from genray.rl.networks import NetworkConfig, QNetwork
 from genray.rl.policy import LoadedPolicy
-from tests.helpers.browser import marks
-from tests.helpers.pages import Player
+from tests.helpers.browser import browser, marks
+from tests.helpers.pages import Player, opened
 from tests.helpers.world import ACTIONS, RIGHT, untrained
 
+__all__ = ["browser", "opened"]  # pytest finds the fixtures by their names here
 browser_test = marks[0]
 ENV = EnvConfig(game="pong", crop_top=3, crop_bottom=4)
 NATURE = NetworkConfig(channels=(4, 5, 6), hidden=8, layer_norm=True)
