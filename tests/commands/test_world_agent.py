@@ -122,7 +122,7 @@ def test_key_and_button_hand_over(opened: Any, model: WorldModel, tmp_path: Path
     page.click("#play")
     player.acts(0)
     assert page.inner_text("[role=status]") == "You play."
-    page.keyboard.press("m")
+    page.keyboard.press("M")
     player.acts(RIGHT)
     assert page.inner_text("[role=status]") == "The agent plays."
     page.keyboard.down("ArrowLeft")  # the agent plays on
@@ -131,6 +131,7 @@ def test_key_and_button_hand_over(opened: Any, model: WorldModel, tmp_path: Path
     assert set(page.evaluate("game.acted")) == {RIGHT}
     page.keyboard.press("Control+m")
     page.click("text=Play yourself (m)")
+    assert page.evaluate("document.activeElement.id") == "screen"  # the space bar fires
     player.acts(1)
     page.keyboard.up("ArrowLeft")
     player.acts(0)

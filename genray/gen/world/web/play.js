@@ -32,9 +32,13 @@ class HandOver {
     this.button = find("agent");
     this.handed = false; // whether the agent has the joystick
     this.button.hidden = false;
-    this.button.addEventListener("click", () => this.turn(joystick));
+    this.button.addEventListener("click", (event) => {
+      this.turn(joystick);
+      if (event.detail) find("screen").focus(); // of a pointer: the space bar fires, as before
+    });
     window.addEventListener("keydown", (event) => {
-      if (event.key === "m" && !event.repeat && joystick.listens(event)) this.turn(joystick);
+      if (event.key.toLowerCase() !== "m" || event.repeat) return;
+      if (joystick.listens(event)) this.turn(joystick);
     });
     find("keys").textContent += " The key m hands over to the agent, and back.";
   }
