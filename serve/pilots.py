@@ -4,13 +4,14 @@ Shapes: H height and W width of the screen, P colours of the palette.
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 
 from genray.config import from_dict
 from genray.errors import ConfigError
+from genray.gen.world.about import recipe_of
 from genray.gen.world.dream import grey_of
 from genray.gen.world.model import WorldModel
 from genray.rl.crop import Crop
@@ -62,7 +63,8 @@ def check_pilot(predictor: Predictor, world: Predictor) -> EnvConfig:
     network, about = cast(QNetwork, predictor.model), f"model {predictor.name!r} plays {env.title}"
     if env.title != game:
         raise BadRequest(f"{about}, and {world.name!r} dreams {game}; choose an agent of {game}")
-    skip = (recipe_of(world).get("protocol") or {}).get("frame_skip", env.frame_skip)
+    protocol = recipe_of(world.config).get("protocol") or {}
+    skip = protocol.get("frame_skip", env.frame_skip)
     if env.frame_skip != skip:
         raise BadRequest(
             f"{about} with frame skip {env.frame_skip}, and {world.name!r} has {skip}; choose an "
@@ -93,12 +95,7 @@ def pilots(world: Predictor, models: Iterable[Predictor]) -> list[str]:
 
 def game_in(world: Predictor) -> str:
     """Return the name of the game that a world model dreams; "" if it is not known."""
-    return str(recipe_of(world).get("game", ""))
-
-
-def recipe_of(world: Predictor) -> dict[str, Any]:
-    """Return how a world model's episodes were recorded; empty if that is not known."""
-    return (world.config.get("data") or {}).get("recipe") or {}
+    return str(recipe_of(world.config).get("game", ""))
 
 
 class Pilot:

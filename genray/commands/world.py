@@ -110,9 +110,10 @@ def dreamed_env(config: dict[str, Any]) -> "EnvConfig":
     Raises ConfigError if the model does not say which game that is.
     """
     from genray.config import from_dict
+    from genray.gen.world.about import recipe_of
     from genray.rl.env import EnvConfig
 
-    recipe = (config.get("data") or {}).get("recipe") or {}
+    recipe = recipe_of(config)
     if "env" in recipe:  # a user's environment, which has no protocol of Atari
         rules = {name: recipe[name] for name in ("env", "env_config")}
     else:
@@ -125,6 +126,7 @@ def side_by_side(
     model: "WorldModel", config: dict[str, Any], options: "PlayConfig"
 ) -> Iterator[np.ndarray]:
     """Yield pictures of a real screen beside a dreamed one, uint8 RGB [H, W, 3]."""
+    from genray.commands.world_agent import check_game
     from genray.distributed.played import Job, moments_of
     from genray.gen.sprites.palette import NearestColour
     from genray.gen.world.dream import Dream
@@ -134,16 +136,7 @@ def side_by_side(
     env = dreamed_env(config)
     if options.policy is not None:
         policy = open_policy(options.policy, options.step)
-        require(
-            policy.env.env == env.env and policy.env.title == env.title,
-            f"--policy {options.policy}: plays {policy.env.title}, and the model dreams "
-            f"{env.title}; name a run of {env.title}",
-        )
-        require(
-            policy.env.frame_skip == env.frame_skip,
-            f"--policy {options.policy}: has --frame-skip {policy.env.frame_skip}, and the model "
-            f"{env.frame_skip}; name a run with --frame-skip {env.frame_skip}",
-        )
+        check_game(policy, env)
         env = policy.env
     job = Job(
         env, 1, False, 0, False, options.seed, options.policy, options.epsilon, max_pool=False,

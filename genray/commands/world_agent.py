@@ -19,14 +19,12 @@ from genray.rl.networks import QNetwork
 from genray.rl.policy import LoadedPolicy
 
 
-def check_agent(policy: LoadedPolicy, model: WorldModel, dreamed: EnvConfig) -> None:
-    """Raise ConfigError unless the policy plays the game that the model dreams, with the same
-    actions, and the page can compute its network.
-    """
-    network, env, sizes = policy.network, policy.env, model.sizes
-    about = f"--policy: plays {env.title}"
+def check_game(policy: LoadedPolicy, dreamed: EnvConfig) -> None:
+    """Raise ConfigError unless the policy plays the game that a model dreams."""
+    env = policy.env
+    about = f"--policy {policy.source}: plays {env.title}"
     require(
-        env.title == dreamed.title,
+        env.env == dreamed.env and env.title == dreamed.title,
         f"{about}, and the model dreams {dreamed.title}; name a run of {dreamed.title}",
     )
     require(
@@ -34,6 +32,15 @@ def check_agent(policy: LoadedPolicy, model: WorldModel, dreamed: EnvConfig) -> 
         f"{about} with --frame-skip {env.frame_skip}, and the model has {dreamed.frame_skip}; name "
         f"a run with --frame-skip {dreamed.frame_skip}",
     )
+
+
+def check_agent(policy: LoadedPolicy, model: WorldModel, dreamed: EnvConfig) -> None:
+    """Raise ConfigError unless the policy plays the game that the model dreams, with the same
+    actions, and the page can compute its network.
+    """
+    check_game(policy, dreamed)
+    network, env, sizes = policy.network, policy.env, model.sizes
+    about = f"--policy {policy.source}: plays {env.title}"
     require(
         network.num_actions == sizes.actions,
         f"{about} with {network.num_actions} actions, and the model has {sizes.actions}; name a "

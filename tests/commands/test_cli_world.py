@@ -61,7 +61,7 @@ def test_play_dream_films_reality_beside_a_dream(folder: Path, tmp_path: Path, c
     slow = policy_of(tmp_path, "pong", frame_skip=8)
     words = ["play", str(folder / "run"), "--dream", "--policy", str(slow)]
     assert cli.main([*words, "--out", str(tmp_path / "no.mp4")]) == 2
-    assert "has --frame-skip 8, and the model 4" in capsys.readouterr().err
+    assert "with --frame-skip 8, and the model has 4" in capsys.readouterr().err
     words = ["play", str(other), "--policy", str(other), "--out", str(tmp_path / "no.mp4")]
     assert cli.main(words) == 2 and "only with --dream" in capsys.readouterr().err
 

@@ -106,7 +106,8 @@ export class Agent {
 
   /** The value of each action: the mean over the members. */
   values() {
-    const all = this.members.map((member) => this.valuesOf(member, this.input()));
+    const image = this.input(),
+      all = this.members.map((member) => this.valuesOf(member, image));
     return all.reduce(plus).map((sum) => sum / all.length);
   }
 

@@ -63,7 +63,7 @@ export class Game {
       clocks,
     );
     this.random = randomNumbers(seed);
-    Object.assign(this, { steps: 0, score: 0, lost: 0, over: false, nats: undefined });
+    Object.assign(this, { steps: 0, score: 0, lost: 0, over: false, nats: undefined, colours: undefined });
     this.agent?.begin(this.painted());
   }
 
@@ -79,6 +79,7 @@ export class Game {
     this.lost += life;
     this.over = Boolean(done);
     this.nats = drawn.nats;
+    this.colours = undefined;
     this.agent?.push(this.painted(), action);
     return drawn;
   }
@@ -90,6 +91,9 @@ export class Game {
 
   /** What is on the screen: colours, Uint8Array. */
   painted() {
-    return this.screen.paint(this.state.visible().map(({ look, y, x }) => new Sprite(look, y, x)));
+    this.colours ??= this.screen.paint(
+      this.state.visible().map(({ look, y, x }) => new Sprite(look, y, x)),
+    );
+    return this.colours;
   }
 }
